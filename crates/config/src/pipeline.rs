@@ -1,0 +1,254 @@
+//! The typed settings that enter the engine: every default filled, every pattern compiled, no conflict left.
+
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+
+use crate::pattern::TableFilter;
+
+/// One source, one target, and how rows travel between them.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// The database that is read.
+    pub source: Source,
+    /// Where its rows go.
+    pub target: Target,
+    /// Whether to copy, to follow, or both.
+    pub mode: Mode,
+    /// Settings of the copy.
+    pub snapshot: Snapshot,
+    /// Settings of the stream.
+    pub stream: Stream,
+    /// Metrics and health endpoints.
+    pub instrumentation: Instrumentation,
+}
+
+/// What `source.postgres.mode` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Follow only.
+    Replication,
+    /// Copy only.
+    Snapshot,
+    /// Copy, then follow.
+    SnapshotAndReplication,
+}
+
+/// The source server.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// libpq URL; may hold a password.
+    pub url: SecretString,
+    /// Slot name as configured; `None` means `pgstream_<db>_slot`.
+    pub slot: Option<String>,
+    /// Retries after transient errors.
+    pub retry: Retry,
+}
+
+/// Where changes go.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// Another PostgreSQL server.
+    Postgres(PostgresTarget),
+    /// Newline-delimited JSON on standard output.
+    Stdout,
+}
+
+/// The target server and how it is written.
+#[derive(Debug, Clone)]
+pub struct PostgresTarget {
+    /// libpq URL; may hold a password.
+    pub url: SecretString,
+    /// Most connections the copy may open.
+    pub max_connections: NonZeroUsize,
+    /// `disable_triggers` as configured; `None` when it was not written.
+    pub disable_triggers: Option<bool>,
+    /// What to do with rows that were on the target before.
+    pub on_conflict: OnConflict,
+    /// Stop at the first change that cannot be applied.
+    pub strict: bool,
+    /// Ignore recorded DDL.
+    pub ignore_ddl: bool,
+    /// Retries after transient errors.
+    pub retry: Retry,
+}
+
+/// `on_conflict_action`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Stop.
+    Error,
+    /// Keep the row of the target.
+    Nothing,
+    /// Take the row of the source.
+    Update,
+}
+
+/// Settings of the copy.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// What is copied.
+    pub mode: SnapshotMode,
+    /// Which tables, from `snapshot.*` and `modifiers.filter` together.
+    pub tables: TableFilter,
+    /// Copy finished tables again (`snapshot.recorder.repeatable_snapshots`).
+    pub repeat: bool,
+    /// Tables copied at the same time (`snapshot.data.table_workers` x `snapshot_workers`).
+    pub table_workers: NonZeroUsize,
+    /// Schema work (indexes, constraints) done at the same time.
+    pub schema_workers: NonZeroUsize,
+    /// Target size of one part of a big table, bytes.
+    pub part_bytes: u64,
+    /// Most connections to the source.
+    pub max_connections: NonZeroUsize,
+    /// No progress bars.
+    pub quiet: bool,
+    /// How the schema is copied.
+    pub schema: SchemaCopy,
+}
+
+/// What a snapshot copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotMode {
+    /// Roles, schema and rows.
+    Full,
+    /// Roles and schema.
+    Schema,
+    /// Rows into tables that exist.
+    Data,
+}
+
+/// `snapshot.schema.pgdump_pgrestore`.
+#[derive(Debug, Clone)]
+pub struct SchemaCopy {
+    /// Build the database anew beside the present one, and swap them when complete.
+    pub clean_target_db: bool,
+    /// Create the target database when it is missing.
+    pub create_target_db: bool,
+    /// Roles and their settings (`include_global_db_objects` and `roles_snapshot_mode`).
+    pub roles: RolesMode,
+    /// Whether database-level globals (roles, database settings) were asked for.
+    pub include_globals: bool,
+    /// Leave ownership to the connecting role.
+    pub no_owner: bool,
+    /// Leave out grants.
+    pub no_privileges: bool,
+    /// Role to act as while restoring.
+    pub role: Option<String>,
+    /// Security-label providers to leave out; `*` means all.
+    pub exclude_security_labels: Vec<String>,
+    /// Fill materialized views after the copy.
+    pub refresh_materialized_views: bool,
+    /// `name=value` session settings for index and constraint builds.
+    pub index_session_settings: Vec<(String, String)>,
+    /// Keep the schema dump in this file.
+    pub dump_file: Option<PathBuf>,
+    /// Object types taken.
+    pub object_types: ObjectTypes,
+}
+
+/// `roles_snapshot_mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolesMode {
+    /// No roles.
+    Disabled,
+    /// Roles without passwords.
+    NoPasswords,
+    /// Roles with password hashes.
+    Enabled,
+}
+
+/// Kinds of objects that filters name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum ObjectType {
+    Tables,
+    Sequences,
+    Types,
+    Indexes,
+    Constraints,
+    Functions,
+    Views,
+    MaterializedViews,
+    Triggers,
+    EventTriggers,
+    Policies,
+    Rules,
+    Comments,
+    Extensions,
+    Collations,
+    TextSearch,
+}
+
+/// One list or the other, never both.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ObjectTypes {
+    /// No filter.
+    #[default]
+    All,
+    /// Only these.
+    Only(Vec<ObjectType>),
+    /// All but these.
+    Except(Vec<ObjectType>),
+}
+
+impl ObjectTypes {
+    /// Whether objects of this kind are taken.
+    #[must_use]
+    pub fn contains(&self, kind: ObjectType) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(list) => list.contains(&kind),
+            Self::Except(list) => !list.contains(&kind),
+        }
+    }
+}
+
+/// Settings of the stream.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    /// Tables followed.
+    pub tables: TableFilter,
+    /// Most bytes of changes in one batch.
+    pub batch_bytes: u64,
+    /// Most changes in one batch.
+    pub batch_changes: usize,
+    /// Most bytes held between the source and the target.
+    pub queue_bytes: u64,
+    /// How long a batch may wait for company; zero means not at all.
+    pub batch_timeout: Duration,
+    /// Remove NUL characters from text and JSON before applying.
+    pub strip_null_char_bytes: bool,
+}
+
+/// Retries after transient errors.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retry {
+    /// First wait.
+    pub initial: Duration,
+    /// Longest wait between two tries; equal to `initial` for a constant policy.
+    pub max: Duration,
+    /// Tries after the first; `None` for no limit. `Some(0)` disables retries.
+    pub max_retries: Option<usize>,
+    /// Give up after this long.
+    pub max_elapsed: Option<Duration>,
+}
+
+/// `instrumentation.*`.
+#[derive(Debug, Clone, Default)]
+pub struct Instrumentation {
+    /// `host:port` of `/health`, `/ready` and `/status`.
+    pub health: Option<String>,
+    /// Address and path of the Prometheus endpoint.
+    pub prometheus: Option<Prometheus>,
+}
+
+/// The Prometheus endpoint.
+#[derive(Debug, Clone)]
+pub struct Prometheus {
+    /// `host:port`; served on the health address when it is the same.
+    pub address: String,
+    /// Path, `/metrics` by default.
+    pub path: String,
+}
+
