@@ -48,8 +48,6 @@ impl TableFilter {
     pub fn wants_rows(&self, schema: &str, table: &str) -> bool {
         let hit = |list: &[TablePattern]| list.iter().any(|p| p.matches(schema, table));
         let explicit = self.include.iter().any(|p| p.schema.is_some() && p.table.is_some() && p.matches(schema, table));
-        !hit(&self.exclude)
-            && (self.include.is_empty() || hit(&self.include))
-            && (explicit || !hit(&self.schema_only))
+        !hit(&self.exclude) && (self.include.is_empty() || hit(&self.include)) && (explicit || !hit(&self.schema_only))
     }
 }

@@ -251,4 +251,3 @@ pub struct Prometheus {
     /// Path, `/metrics` by default.
     pub path: String,
 }
-

@@ -1,1 +1,13 @@
-//! placeholder
+//! The data path, and the state it needs on both servers.
+//!
+//! ```text
+//!  source/    init, status, destroy: schema pgstream, publication, slot
+//!  snapshot/  roles, schema, rows (COPY), indexes, keys, ledger
+//!  stream/    walsender -> decode -> batch -> apply -> progress -> acknowledge
+//!  target/    what the target remembers: progress, ledger, the lock of the one writer
+//! ```
+
+pub mod snapshot;
+pub mod source;
+pub mod stream;
+pub mod target;

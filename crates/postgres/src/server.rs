@@ -91,10 +91,7 @@ impl Server {
         let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(connect)?;
         let task = tokio::spawn(async move { drop(connection.await) });
         for (name, value) in &session.settings {
-            client
-                .execute("SELECT set_config($1, $2, false)", &[name, value])
-                .await
-                .map_err(connect)?;
+            client.execute("SELECT set_config($1, $2, false)", &[name, value]).await.map_err(connect)?;
         }
         Ok(Client { client, task, server: self.to_string() })
     }
@@ -139,6 +136,12 @@ impl Client {
             .await
             .map_err(self.failed("reading the server version"))?;
         Ok(row.get::<_, i32>(0).unsigned_abs())
+    }
+}
+
+impl std::ops::DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.client
     }
 }
 

@@ -1,0 +1,3 @@
+//! What the target remembers about its source.
+
+pub mod migrate;
