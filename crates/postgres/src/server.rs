@@ -121,8 +121,8 @@ pub struct Client {
 
 impl Client {
     /// Turns a driver error into ours, saying what was being done.
-    pub fn failed(&self, doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Error {
-        let (server, doing) = (self.server.clone(), doing.into());
+    pub fn failed(&self, doing: &str) -> impl FnOnce(tokio_postgres::Error) -> Error + use<> {
+        let (server, doing) = (self.server.clone(), doing.to_owned());
         move |source| Error::Sql { server, doing, source }
     }
 
