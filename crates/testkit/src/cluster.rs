@@ -118,6 +118,12 @@ impl Cluster {
         &self.layout.data
     }
 
+    /// Where the Unix socket is, as a `host` for libpq.
+    #[must_use]
+    pub fn socket_dir(&self) -> &std::path::Path {
+        &self.layout.base
+    }
+
     /// The certificate that signed the server's (with [`Builder::tls`]), for `sslrootcert`.
     #[must_use]
     pub fn ca_file(&self) -> PathBuf {

@@ -22,9 +22,12 @@ mod binaries;
 mod builder;
 mod client;
 mod cluster;
+mod digest;
 mod error;
 mod port;
 mod processes;
+mod proxy;
+mod schema;
 mod template;
 mod tls;
 mod watchdog;
@@ -33,7 +36,10 @@ pub use binaries::{Binaries, pinned_majors, source_major, target_major, tools_pa
 pub use builder::Builder;
 pub use client::{Client, WAIT_DEADLINE};
 pub use cluster::{Cluster, Stop};
+pub use digest::{TableDigest, assert_same_rows, assert_same_rows_in, digest};
 pub use error::Error;
+pub use proxy::Proxy;
+pub use schema::{assert_same_schema, assert_sequences_not_behind, dump_schema};
 pub use template::{PASSWORD, USER};
 
 /// One cluster with the database `app`.

@@ -85,14 +85,19 @@ fn initdb(binaries: &Binaries, scratch: &Path, data: &Path) -> Result<(), Error>
     run(as_server_user(&mut command), &format!("initdb of PostgreSQL {}", binaries.major()))
 }
 
-/// Runs a program to its end; its output is in the error.
-pub(crate) fn run(command: &mut Command, doing: &str) -> Result<(), Error> {
+/// Runs a program to its end; what it printed is in the error.
+fn run(command: &mut Command, doing: &str) -> Result<(), Error> {
+    run_for_output(command, doing).map(drop)
+}
+
+/// Runs a program to its end and returns its standard output.
+pub(crate) fn run_for_output(command: &mut Command, doing: &str) -> Result<String, Error> {
     let output = command.output().map_err(io(doing))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() {
-        return Ok(());
+        return Ok(text(&output.stdout));
     }
-    let printed = [output.stdout, output.stderr].concat();
-    Err(Error::Program { doing: doing.to_owned(), output: String::from_utf8_lossy(&printed).into_owned() })
+    Err(Error::Program { doing: doing.to_owned(), output: text(&[output.stdout, output.stderr].concat()) })
 }
 
 /// Copies a data directory; the copy belongs to the server user.

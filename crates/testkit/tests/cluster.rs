@@ -1,5 +1,7 @@
 //! Clusters: they start, die, come back, and leave nothing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::path::Path;
 
 use pgstream_testkit::{Cluster, Stop, cluster, pair_of, pinned_majors};
@@ -87,4 +89,37 @@ async fn settings_hba_and_tls_reach_the_server() {
 async fn a_server_that_does_not_start_shows_its_log() {
     let error = Cluster::builder().setting("shared_buffers", "none").start().await.unwrap_err();
     assert!(error.to_string().contains("invalid value for parameter \"shared_buffers\""), "{error}");
+}
+
+/// Run by the test below in a process of its own, which is then killed.
+#[tokio::test]
+#[ignore = "a part of another test"]
+async fn hold_a_cluster_until_killed() {
+    let cluster = cluster().await;
+    cluster.pause();
+    println!("\ncluster {} {}", cluster.postmaster_pid(), cluster.data_dir().display());
+    std::future::pending::<()>().await;
+}
+
+#[test]
+fn nothing_is_left_after_the_test_process_is_killed() {
+    use std::io::{BufRead, BufReader};
+
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "hold_a_cluster_until_killed", "--ignored", "--nocapture"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let line = lines.into_iter().find_map(|line| line.strip_prefix("cluster ").map(str::to_owned)).unwrap();
+    let (pid, data) = line.split_once(' ').unwrap();
+    let pid = pid.parse().unwrap();
+    assert!(is_alive(pid));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while is_alive(pid) || Path::new(data).parent().unwrap().exists() {
+        assert!(std::time::Instant::now() < deadline, "{pid} {data} is still there");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
 }
