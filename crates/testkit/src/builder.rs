@@ -19,7 +19,7 @@ use crate::{
 
 /// What every cluster has unless the builder says otherwise. Durability is off: a killed process loses nothing that
 /// reached the system, and no test pulls the plug.
-const SETTINGS: [(&str, &str); 16] = [
+const SETTINGS: [(&str, &str); 17] = [
     ("listen_addresses", "127.0.0.1"),
     ("wal_level", "logical"),
     ("fsync", "off"),
@@ -30,6 +30,7 @@ const SETTINGS: [(&str, &str); 16] = [
     ("max_prepared_transactions", "20"),
     ("password_encryption", "scram-sha-256"),
     ("shared_buffers", "32MB"),
+    ("wal_init_zero", "off"),
     // Files in the data directory go with it; POSIX segments of a killed server would stay.
     ("dynamic_shared_memory_type", "mmap"),
     ("timezone", "UTC"),
