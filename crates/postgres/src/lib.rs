@@ -9,6 +9,7 @@ pub mod dsn;
 pub mod error;
 pub mod ident;
 pub mod lsn;
+pub mod pgoutput;
 pub mod replication;
 pub mod server;
 
