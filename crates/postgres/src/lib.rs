@@ -11,6 +11,7 @@ pub mod error;
 pub mod ident;
 pub mod lsn;
 mod password;
+pub mod pgoutput;
 pub mod replication;
 pub mod server;
 pub mod tls;
