@@ -3,7 +3,7 @@
 //! ```text
 //!  driver error ─┐
 //!  ErrorResponse ┼─> Error ── sqlstate() ──> one table ──> class(): retry or stop
-//!  socket, TLS  ─┘                                    └──> help(): the operator's next step
+//!  socket, TLS  ─┘                                    └──> remedy(): the operator's next step
 //! ```
 //!
 //! The text of an error is complete by itself and has no `source()` chain: the driver's own text is either terse
@@ -16,7 +16,7 @@ use std::{borrow::Cow, error, fmt, io, time::Duration};
 
 pub use server_error::ServerError;
 
-use crate::tls::TlsError;
+use crate::{password::CredentialsError, tls::TlsError};
 
 /// What an error means for the operation that met it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub enum Error {
         /// `host:port/database`, without secrets.
         server: String,
         /// The cause, from where the password is kept.
-        source: Box<dyn error::Error + Send + Sync>,
+        source: Box<CredentialsError>,
     },
     /// The two sides have no way to authenticate in common.
     Authentication {
@@ -141,6 +141,11 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
+            // A value that is refused at start-up is a setting, not data.
+            Self::Connect { source, .. } if source.code().is_some_and(|code| code.code().starts_with("22")) => {
+                Class::Config
+            }
+            Self::Refused { source, .. } if source.code.starts_with("22") => Class::Config,
             Self::Connect { source, .. } | Self::Sql { source, .. } => match source.code() {
                 Some(code) => sqlstate::lookup(code.code()).class,
                 None => driver_class(source),
@@ -151,10 +156,10 @@ impl Error {
             Self::SlotLost { .. } => Class::Lost,
             Self::Io { .. } | Self::Timeout { .. } | Self::WrongRole { .. } | Self::Ended { .. } => Class::Transient,
             Self::Tls { source, .. } => source.class(),
-            Self::Password { .. } | Self::Authentication { .. } => Class::Setup,
-            // Garbage is what a proxy or a half-dead server sends; a defect would come again after every reconnect.
+            Self::Password { source, .. } => source.class,
+            Self::Authentication { .. } | Self::Tools { .. } => Class::Setup,
+            // Garbage is what a broken middleman sends; it rarely comes twice, and the position is safe.
             Self::Protocol { .. } => Class::Transient,
-            Self::Tools { .. } => Class::Setup,
         }
     }
 
@@ -170,7 +175,7 @@ impl Error {
 
     /// The operator's next step, where one is known.
     #[must_use]
-    pub fn help(&self) -> Option<Cow<'static, str>> {
+    pub fn remedy(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::SlotLost { slot, .. } => Some(Cow::Owned(format!(
                 "the source removed WAL that slot `{slot}` still needed (`max_slot_wal_keep_size`, or a restore). Run `pgstream-aws \
@@ -181,6 +186,7 @@ impl Error {
                  security group",
             )),
             Self::Tls { source, .. } => source.help().map(Cow::Borrowed),
+            Self::Password { source, .. } => source.help.as_deref().map(Cow::Borrowed),
             Self::Authentication { .. } => Some(Cow::Borrowed(
                 "give a password in the URL, PGPASSWORD or the passfile, or a secret; `channel_binding=prefer` accepts servers \
                  without it",

@@ -15,12 +15,13 @@ pub mod pgoutput;
 pub mod replication;
 pub mod server;
 pub mod tls;
+mod tools;
 mod transport;
 mod wire;
 
-pub use dsn::Dsn;
+pub use dsn::{Dsn, DsnError};
 pub use error::{Class, Error};
 pub use ident::{TableName, quote_ident, quote_literal};
 pub use lsn::Lsn;
-pub use password::{Credentials, CredentialsRequest, Password, PasswordProvider};
-pub use server::{Client, Server, Session};
+pub use password::{Credentials, CredentialsError, CredentialsFuture, CredentialsRequest, Password, PasswordProvider};
+pub use server::{Canceller, Client, Server, Session};

@@ -1,12 +1,12 @@
 //! Where the password of a connection comes from. It is asked for at every connect, since secrets rotate and tokens
 //! expire.
 
-use std::{error::Error as StdError, fmt, pin::Pin, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc};
 
 use secrecy::SecretString;
 
 use crate::{
-    Error,
+    Class, Error,
     dsn::{Dsn, Host, passfile},
 };
 
@@ -24,10 +24,22 @@ pub enum Password {
 /// A source of passwords outside this crate, which knows no AWS.
 pub trait PasswordProvider: Send + Sync + fmt::Debug {
     /// The password for one login.
-    fn credentials<'a>(
-        &'a self,
-        request: CredentialsRequest<'a>,
-    ) -> Pin<Box<dyn Future<Output = Result<Credentials, Box<dyn StdError + Send + Sync>>> + Send + 'a>>;
+    fn credentials<'a>(&'a self, request: CredentialsRequest<'a>) -> CredentialsFuture<'a>;
+}
+
+/// What a [`PasswordProvider`] returns.
+pub type CredentialsFuture<'a> = Pin<Box<dyn Future<Output = Result<Credentials, CredentialsError>> + Send + 'a>>;
+
+/// The password could not be obtained.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{problem}")]
+pub struct CredentialsError {
+    /// Why, without the secret.
+    pub problem: String,
+    /// Whether trying again may help (throttling, a network fault), or an operator must do something.
+    pub class: Class,
+    /// The next step.
+    pub help: Option<String>,
 }
 
 /// For which login a password is asked.
@@ -80,7 +92,7 @@ impl Password {
                 let credentials = provider
                     .credentials(request)
                     .await
-                    .map_err(|source| Error::Password { server: server.to_owned(), source })?;
+                    .map_err(|source| Error::Password { server: server.to_owned(), source: Box::new(source) })?;
                 let user = credentials.user.unwrap_or(user);
                 Ok(Login { user, password: Some(credentials.password), renewable: true })
             }

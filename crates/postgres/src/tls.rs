@@ -29,6 +29,9 @@ use crate::{
 pub(crate) use endpoint::server_end_point;
 use verifier::Verifier;
 
+/// What an RDS endpoint is verified with; see the head of the file for where it comes from.
+pub(crate) const RDS_ROOTS: &[u8] = include_bytes!("../data/rds-roots.pem");
+
 /// Why TLS is not as `sslmode` asks.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -122,7 +125,8 @@ pub(crate) async fn handshake(
 
 fn client_config(host: &Host, mode: SslMode, files: &TlsFiles) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Verifier::new(Arc::clone(&provider), trusted(host, mode, files)?, mode == SslMode::VerifyFull);
+    let verifier =
+        Verifier::new(Arc::clone(&provider), Trust::of(host, mode, files).certificates()?, mode == SslMode::VerifyFull);
     let builder = builder(provider)?.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     match (&files.certificate, &files.key) {
         (Some(certificate), Some(key)) => {
@@ -141,17 +145,48 @@ fn builder(
     ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(TlsError::Handshake)
 }
 
-/// The certificates to trust, or none where the mode checks nothing and the user named none.
-fn trusted(host: &Host, mode: SslMode, files: &TlsFiles) -> Result<Option<Vec<CertificateDer<'static>>>, TlsError> {
-    match &files.roots {
-        Some(Roots::File(path)) => read_certificates("sslrootcert", path).map(Some),
-        Some(Roots::System) => system_roots().map(Some),
-        None if !mode.verifies() => Ok(None),
-        None => match default_root_file() {
-            Some(path) => read_certificates("sslrootcert", &path).map(Some),
-            None => system_roots().map(Some),
-        },
+/// Which certificates are trusted for a host.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// All: nothing is checked.
+    Everyone,
+    File(PathBuf),
+    /// The roots of RDS that come with this program.
+    Rds,
+    System,
+}
+
+impl Trust {
+    /// As libpq decides, except where it would give up: RDS is known, and elsewhere the system's roots serve.
+    pub(crate) fn of(host: &Host, mode: SslMode, files: &TlsFiles) -> Self {
+        match &files.roots {
+            Some(Roots::File(path)) => Self::File(path.clone()),
+            Some(Roots::System) => Self::System,
+            None if mode < SslMode::Require => Self::Everyone,
+            None => match default_root_file() {
+                Some(path) => Self::File(path),
+                None if !mode.verifies() => Self::Everyone,
+                None if host.is_aws() => Self::Rds,
+                None => Self::System,
+            },
+        }
     }
+
+    pub(crate) fn certificates(&self) -> Result<Option<Vec<CertificateDer<'static>>>, TlsError> {
+        match self {
+            Self::Everyone => Ok(None),
+            Self::File(path) => read_certificates("sslrootcert", path).map(Some),
+            Self::Rds => Ok(Some(rds_roots())),
+            Self::System => match rustls_native_certs::load_native_certs().certs {
+                found if found.is_empty() => Err(TlsError::NoRoots),
+                found => Ok(Some(found)),
+            },
+        }
+    }
+}
+
+fn rds_roots() -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(RDS_ROOTS).filter_map(Result::ok).collect()
 }
 
 /// libpq's default, when the file exists.
@@ -168,7 +203,35 @@ fn read_certificates(parameter: &'static str, path: &PathBuf) -> Result<Vec<Cert
     if certificates.is_empty() { Err(problem("it holds no certificate".to_owned())) } else { Ok(certificates) }
 }
 
-pub(crate) fn system_roots() -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found = rustls_native_certs::load_native_certs().certs;
-    if found.is_empty() { Err(TlsError::NoRoots) } else { Ok(found) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Dsn;
+
+    #[test]
+    fn the_rds_roots_are_whole() {
+        let blocks = String::from_utf8_lossy(RDS_ROOTS).matches("BEGIN CERTIFICATE").count();
+        let mut store = rustls::RootCertStore::empty();
+        assert_eq!(store.add_parsable_certificates(rds_roots()), (blocks, 0));
+        assert!(blocks > 80);
+    }
+
+    #[test]
+    fn rds_is_verified_unless_the_url_says_otherwise() {
+        let trust = |url: &str| {
+            let dsn = Dsn::parse(url).unwrap();
+            let mode = dsn.ssl_mode(&dsn.hosts[0]);
+            (mode, Trust::of(&dsn.hosts[0], mode, &dsn.tls))
+        };
+        let rds = "postgresql://u@db.abc.eu-west-1.rds.amazonaws.com/d";
+        if default_root_file().is_none() {
+            assert_eq!(trust(rds), (SslMode::VerifyFull, Trust::Rds));
+            assert_eq!(trust(&format!("{rds}?sslmode=require")), (SslMode::Require, Trust::Everyone));
+            assert_eq!(trust("postgresql://u@h/d?sslmode=verify-ca"), (SslMode::VerifyCa, Trust::System));
+        }
+        assert_eq!(trust("postgresql://u@x.rds.amazonaws.com.evil.example/d").0, SslMode::Prefer);
+        assert_eq!(trust("postgresql://u@X.RDS.amazonaws.com.cn./d").0, SslMode::VerifyFull);
+        let file = trust("postgresql://u@h/d?sslmode=require&sslrootcert=/r.pem");
+        assert_eq!(file, (SslMode::Require, Trust::File("/r.pem".into())));
+    }
 }
