@@ -175,7 +175,7 @@ impl Error {
 
     /// The operator's next step, where one is known.
     #[must_use]
-    pub fn remedy(&self) -> Option<Cow<'static, str>> {
+    pub fn remedy(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::SlotLost { slot, .. } => Some(Cow::Owned(format!(
                 "the source removed WAL that slot `{slot}` still needed (`max_slot_wal_keep_size`, or a restore). Run `pgstream-aws \
@@ -299,6 +299,6 @@ impl miette::Diagnostic for Error {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Self::help(self).map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.remedy().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 }
