@@ -101,6 +101,12 @@ impl SavedTuple {
         Tuple { columns: self.columns, unchanged: self.unchanged, cells }
     }
 
+    /// Whether a cell is [`Cell::Unchanged`].
+    #[must_use]
+    pub fn has_unchanged(&self) -> bool {
+        self.unchanged
+    }
+
     /// One past the last byte of the tuple in its arena.
     #[must_use]
     pub fn end(&self) -> usize {
