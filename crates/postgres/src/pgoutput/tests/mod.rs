@@ -131,8 +131,25 @@ fn the_cells_of_a_row_are_slices_of_its_message() {
         new.cells().collect::<Vec<_>>(),
         [Cell::Null, Cell::Unchanged, Cell::Text(b"hi"), Cell::Binary(&[1, 2])]
     );
-    let inside = bytes.as_ptr_range();
-    assert!(inside.contains(&new.as_bytes().as_ptr()));
+    let Some(Cell::Text(text)) = new.cells().nth(2) else { panic!() };
+    assert!(bytes.as_ptr_range().contains(&text.as_ptr()));
+}
+
+#[test]
+fn a_saved_row_is_read_from_its_arena() {
+    let mut arena = b"before".to_vec();
+    let saved = {
+        let bytes = b"I\0\0\0\x01N\0\x03t\0\0\0\x02hinu".to_vec();
+        let Ok(Message::Insert { new, .. }) = Message::parse(&bytes) else { panic!() };
+        new.save(&mut arena)
+    };
+    let tuple = saved.tuple(&arena);
+    assert!(tuple.has_unchanged());
+    assert_eq!(tuple.cells().collect::<Vec<_>>(), [Cell::Text(b"hi"), Cell::Null, Cell::Unchanged]);
+    let mut cells = tuple.cells();
+    cells.next();
+    assert_eq!(&arena[..saved.end() - cells.bytes_left()], b"beforet\0\0\0\x02hi");
+    assert_eq!(saved.tuple(b"another").cells().count(), 0);
 }
 
 #[test]
