@@ -1,0 +1,245 @@
+//! A TCP proxy on loopback that breaks connections when told to.
+//!
+//! ```text
+//!  client ──> 127.0.0.1:port ──┬── up:   budget, stall, throttle ──> upstream
+//!                              └── down: budget, stall, throttle <── upstream
+//! ```
+//! Faults apply to all connections, present and future, until they are taken back; a cut ends the present ones by a
+//! reset, as a failing network path does.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, tcp},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use crate::{Error, error::io};
+
+/// No limit.
+const UNLIMITED: u64 = u64::MAX;
+const CHUNK: usize = 16 * 1024;
+
+/// What the proxy does to traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Mode {
+    /// Raised to end all connections that are open.
+    cuts: u64,
+    /// Nothing passes, nothing is closed.
+    stalled: bool,
+    /// New connections are closed at once.
+    refusing: bool,
+    /// Bytes a second and direction; 0 is no limit.
+    bytes_per_second: u64,
+}
+
+struct Shared {
+    mode: watch::Sender<Mode>,
+    /// Bytes that may still pass, in both directions together, before the connections are cut.
+    budget: AtomicU64,
+    passed: AtomicU64,
+    accepted: AtomicU64,
+}
+
+/// A running proxy; dropping it ends it and its connections.
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Listens on a free loopback port and forwards to a port on loopback.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(upstream_port: u16) -> Result<Self, Error> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(io("binding the proxy"))?;
+        let address = listener.local_addr().map_err(io("reading the proxy's address"))?;
+        let shared = Arc::new(Shared {
+            mode: watch::Sender::new(Mode::default()),
+            budget: AtomicU64::new(UNLIMITED),
+            passed: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+        });
+        let task = tokio::spawn(accept(listener, upstream_port, Arc::clone(&shared)));
+        Ok(Self { address, shared, task })
+    }
+
+    /// The port to connect to.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The same URL, through the proxy. Only the port that belongs to the upstream is replaced.
+    #[must_use]
+    pub fn url(&self, url: &str, upstream_port: u16) -> String {
+        url.replacen(&format!("@127.0.0.1:{upstream_port}/"), &format!("@127.0.0.1:{}/", self.port()), 1)
+    }
+
+    /// Resets all open connections now.
+    pub fn cut(&self) {
+        self.shared.mode.send_modify(|mode| mode.cuts += 1);
+    }
+
+    /// Resets all open connections once this many more bytes have passed, both directions counted; the byte after them
+    /// never arrives. Later connections are left alone.
+    pub fn cut_after(&self, bytes: u64) {
+        self.shared.budget.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Resets all open connections and closes new ones at once, until [`Proxy::resume`].
+    pub fn refuse(&self) {
+        self.shared.mode.send_modify(|mode| {
+            mode.cuts += 1;
+            mode.refusing = true;
+        });
+    }
+
+    /// Holds all traffic back; connections stay open.
+    pub fn stall(&self) {
+        self.shared.mode.send_modify(|mode| mode.stalled = true);
+    }
+
+    /// Takes [`Proxy::stall`], [`Proxy::refuse`] and [`Proxy::throttle`] back.
+    pub fn resume(&self) {
+        self.shared.mode.send_modify(|mode| *mode = Mode { cuts: mode.cuts, ..Mode::default() });
+    }
+
+    /// Lets at most about this many bytes a second through, in each direction of each connection.
+    pub fn throttle(&self, bytes_per_second: u64) {
+        self.shared.mode.send_modify(|mode| mode.bytes_per_second = bytes_per_second);
+    }
+
+    /// Bytes that have passed, both directions.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.shared.passed.load(Ordering::SeqCst)
+    }
+
+    /// Connections that have been accepted.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.cut();
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, upstream_port: u16, shared: Arc<Shared>) {
+    while let Ok((client, _)) = listener.accept().await {
+        shared.accepted.fetch_add(1, Ordering::SeqCst);
+        // Subscribed before anything else: a cut from here on counts for this connection.
+        let mode = shared.mode.subscribe();
+        if mode.borrow().refusing {
+            reset(&client);
+            continue;
+        }
+        tokio::spawn(serve(client, upstream_port, mode, Arc::clone(&shared)));
+    }
+}
+
+async fn serve(client: TcpStream, upstream_port: u16, mut mode: watch::Receiver<Mode>, shared: Arc<Shared>) {
+    let cuts = mode.borrow().cuts;
+    let Ok(upstream) = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream_port)).await else {
+        return reset(&client);
+    };
+    let (mut client, mut upstream) = (client, upstream);
+    for stream in [&client, &upstream] {
+        // Not being told apart by packet sizes matters less than latency here; an error changes nothing.
+        let _ = stream.set_nodelay(true);
+    }
+    let finished = {
+        let ((client_read, client_write), (upstream_read, upstream_write)) = (client.split(), upstream.split());
+        let up = pump(client_read, upstream_write, mode.clone(), &shared);
+        let down = pump(upstream_read, client_write, mode.clone(), &shared);
+        tokio::select! {
+            // Both directions end by themselves: half-closed connections stay so. A reset on one side is one on both.
+            ended = async { tokio::try_join!(up, down) } => ended.is_ok(),
+            _ = mode.wait_for(|mode| mode.cuts > cuts) => false,
+        }
+    };
+    if !finished {
+        reset(&client);
+        reset(&upstream);
+    }
+}
+
+/// Closing with a zero linger time sends a reset.
+fn reset(stream: &TcpStream) {
+    let _ = stream.set_zero_linger();
+}
+
+/// The connection is to be cut.
+struct Cut;
+
+/// Copies one direction until its end of file.
+async fn pump(
+    mut from: tcp::ReadHalf<'_>,
+    mut to: tcp::WriteHalf<'_>,
+    mut mode: watch::Receiver<Mode>,
+    shared: &Shared,
+) -> Result<(), Cut> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let read = from.read(&mut buffer).await.map_err(|_| Cut)?;
+        if read == 0 {
+            return to.shutdown().await.map_err(|_| Cut);
+        }
+        mode.wait_for(|mode| !mode.stalled).await.map_err(|_| Cut)?;
+        let allowed = take(&shared.budget, read as u64);
+        let pass = usize::try_from(allowed).unwrap_or(read);
+        let rate = mode.borrow().bytes_per_second;
+        // A tenth of a second's worth at a time.
+        let step = if rate == 0 { CHUNK } else { usize::try_from(rate / 10).unwrap_or(CHUNK).clamp(1, CHUNK) };
+        for part in buffer[..pass].chunks(step) {
+            if rate > 0 {
+                tokio::time::sleep(Duration::from_secs_f64(part.len() as f64 / rate as f64)).await;
+            }
+            to.write_all(part).await.map_err(|_| Cut)?;
+            shared.passed.fetch_add(part.len() as u64, Ordering::SeqCst);
+        }
+        if pass < read {
+            shared.mode.send_modify(|mode| mode.cuts += 1);
+            // Spent: until here nothing more passed in the other direction either.
+            let _ = shared.budget.compare_exchange(0, UNLIMITED, Ordering::SeqCst, Ordering::SeqCst);
+            return Err(Cut);
+        }
+    }
+}
+
+/// Takes up to `wanted` bytes out of the budget, unless it is unlimited.
+fn take(budget: &AtomicU64, wanted: u64) -> u64 {
+    let spend = |left: u64| (left != UNLIMITED).then(|| left.saturating_sub(wanted));
+    match budget.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend) {
+        Ok(left) => left.min(wanted),
+        Err(_) => wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_spent_once() {
+        let budget = AtomicU64::new(10);
+        assert_eq!([take(&budget, 4), take(&budget, 9), take(&budget, 9)], [4, 6, 0]);
+        assert_eq!(take(&AtomicU64::new(UNLIMITED), 9), 9);
+    }
+}
