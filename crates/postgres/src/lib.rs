@@ -8,6 +8,7 @@
 pub mod dsn;
 pub mod error;
 pub mod ident;
+pub mod libpq;
 pub mod lsn;
 pub mod pgoutput;
 pub mod replication;
