@@ -9,7 +9,6 @@ mod dial;
 pub mod dsn;
 pub mod error;
 pub mod ident;
-pub mod libpq;
 pub mod lsn;
 mod password;
 pub mod pgoutput;

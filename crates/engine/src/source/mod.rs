@@ -1,1 +1,4 @@
 //! Source state.
+mod error;
+pub mod slot;
+pub use error::Error;
