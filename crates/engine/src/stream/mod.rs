@@ -1,1 +1,4 @@
 //! The stream.
+
+pub mod batch;
+pub mod net;

@@ -1,0 +1,5 @@
+//! The copy between two real servers.
+
+mod copies;
+mod resumes;
+mod setup;
