@@ -87,19 +87,12 @@ pub enum Error {
         holders: Option<String>,
     },
 
-    /// A role lacks a right that was not visible before.
-    #[error("{doing} on {server}: permission denied")]
-    #[diagnostic(code(source::permission), help("{fix}"))]
-    Permission {
+    /// The source changed between the plan that was shown and its execution.
+    #[error("{server} is not as it was when the plan was made: nothing was changed")]
+    #[diagnostic(code(source::plan_changed), help("run it again to see the new plan"))]
+    PlanChanged {
         /// The source.
         server: String,
-        /// What was being done, in words.
-        doing: String,
-        /// What to type.
-        fix: String,
-        /// What the server said.
-        #[source]
-        source: pgstream_postgres::Error,
     },
 
     /// Tables without identity appear faster than they can be given one.
@@ -140,10 +133,12 @@ impl Error {
         match self {
             Self::Postgres(error) => error.class(),
             Self::SlotName { .. } => Class::Config,
-            Self::TableBusy { .. } | Self::SlotActive { .. } | Self::UnstableSchema { .. } | Self::Cancelled => {
-                Class::Transient
-            }
-            Self::Refused { .. } | Self::Permission { .. } => Class::Setup,
+            Self::TableBusy { .. }
+            | Self::SlotActive { .. }
+            | Self::UnstableSchema { .. }
+            | Self::PlanChanged { .. }
+            | Self::Cancelled => Class::Transient,
+            Self::Refused { .. } => Class::Setup,
         }
     }
 }
