@@ -82,6 +82,24 @@ pub enum Error {
         found: String,
     },
 
+    /// The slot has moved past what the target has.
+    #[error("slot \"{slot}\" is at {confirmed}, but the target has only applied up to {applied}: changes are lost")]
+    #[diagnostic(
+        code(snapshot::slot_ahead),
+        help(
+            "the slot was recreated or advanced since this target was filled. Start over with an empty target, or \
+             with `clean_target_db: true`"
+        )
+    )]
+    SlotAhead {
+        /// The slot.
+        slot: String,
+        /// The slot's confirmed position.
+        confirmed: pgstream_postgres::Lsn,
+        /// The target's position.
+        applied: pgstream_postgres::Lsn,
+    },
+
     /// Another snapshot of the same source runs on this target.
     #[error("another snapshot of \"{source_name}\" is running on {server}")]
     #[diagnostic(code(snapshot::already_running), help("wait for it to end, or stop it, and run this again"))]
@@ -243,7 +261,7 @@ pub enum Error {
     },
 
     /// Password hashes cannot be read.
-    #[error("the passwords of roles cannot be read on {server}: {message}")]
+    #[error("the passwords of the source's roles cannot be read: {message}")]
     #[diagnostic(
         code(snapshot::role_passwords),
         help(
@@ -252,8 +270,6 @@ pub enum Error {
         )
     )]
     RolePasswords {
-        /// The source.
-        server: String,
         /// What the server said.
         message: String,
     },
@@ -306,7 +322,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Postgres(error) | Self::Restore { source: error, .. } => error.class(),
-            Self::OtherHistory { .. } => Class::Lost,
+            Self::OtherHistory { .. } | Self::SlotAhead { .. } => Class::Lost,
             Self::Cancelled | Self::AlreadyRunning { .. } | Self::UnstableSchema { .. } => Class::Transient,
             Self::TargetNotEmpty { .. } | Self::MergeWithoutKey { .. } => Class::Data,
             Self::Worker(_) => Class::Bug,

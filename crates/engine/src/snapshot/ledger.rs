@@ -165,6 +165,19 @@ pub(crate) async fn record_steps<C: GenericClient>(
     .map(drop)
 }
 
+/// The step of a run that reached its end.
+pub(crate) const COMPLETE: &str = "complete";
+
+/// Records that a run reached its end, and makes all before it durable.
+pub(crate) async fn complete(target: &Client, origin: &Origin) -> Result<(), Error> {
+    let wrap = || target.failed("recording the end of the snapshot");
+    target.batch_execute("SET synchronous_commit = on").await.map_err(wrap())?;
+    record_steps(&**target, origin, &[COMPLETE]).await.map_err(wrap())?;
+    // The step may have been there already: an empty commit would wait for nothing.
+    target.batch_execute("SELECT pg_current_xact_id()").await.map_err(wrap())?;
+    Ok(())
+}
+
 /// The slot's position, from which the stream will go on.
 #[derive(Debug, Clone)]
 pub(crate) struct Position {
@@ -184,17 +197,40 @@ pub(crate) async fn start_progress(target: &Client, origin: &Origin, position: &
         )
         .await
         .map_err(wrap())?;
-    let recorded: String = target
-        .query_one("SELECT system_identifier FROM pgstream.apply_progress WHERE slot_name = $1", &[&position.slot])
+    let row = target
+        .query_one(
+            "SELECT system_identifier, commit_end_lsn FROM pgstream.apply_progress WHERE slot_name = $1",
+            &[&position.slot],
+        )
+        .await
+        .map_err(wrap())?;
+    let (recorded, applied): (String, Lsn) = (row.get(0), row.get(1));
+    let slot = position.slot.clone();
+    if recorded != origin.system_identifier {
+        return Err(Error::OtherHistory { slot, recorded, found: origin.system_identifier.clone() });
+    }
+    if applied < position.confirmed {
+        return Err(Error::SlotAhead { slot, confirmed: position.confirmed, applied });
+    }
+    Ok(())
+}
+
+/// Whether the slot can go on from what this target has.
+pub(crate) async fn can_follow(target: &Client, position: &Position) -> Result<bool, Error> {
+    let wrap = || target.failed("reading where the stream stands");
+    let there: bool = target
+        .query_one("SELECT to_regclass('pgstream.apply_progress') IS NOT NULL", &[])
         .await
         .map_err(wrap())?
         .get(0);
-    if recorded == origin.system_identifier {
-        Ok(())
-    } else {
-        let found = origin.system_identifier.clone();
-        Err(Error::OtherHistory { slot: position.slot.clone(), recorded, found })
+    if !there {
+        return Ok(false);
     }
+    let row = target
+        .query_opt("SELECT commit_end_lsn FROM pgstream.apply_progress WHERE slot_name = $1", &[&position.slot])
+        .await
+        .map_err(wrap())?;
+    Ok(row.is_some_and(|row| row.get::<_, Lsn>(0) >= position.confirmed))
 }
 
 #[cfg(test)]

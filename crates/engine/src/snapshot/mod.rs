@@ -11,6 +11,7 @@
 
 mod catalog;
 mod copy;
+mod database;
 mod error;
 mod exporter;
 mod fence;
@@ -19,6 +20,7 @@ mod ledger;
 mod plan;
 mod progress;
 mod restore;
+mod roles;
 mod run;
 mod script;
 mod select;

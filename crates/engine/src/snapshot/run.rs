@@ -14,12 +14,14 @@ use super::{
     Error, Job, LedgerSource, Phase, Progress, Summary,
     catalog::{Majors, Table, Tables},
     copy::{Context, Unit},
+    database::{self, Databases},
     exporter::{Exporter, Request, Snapshot},
     fence, finish,
     ledger::{self, Ledger, Origin, Position, State},
     plan,
     progress::{Event, TableProgress},
     restore::Dump,
+    roles,
     select::{self, Facts, Selection, Wish},
     target::{self, There},
     tools::Tools,
@@ -83,8 +85,56 @@ impl Snapshotting {
             fence::wait(&source, fence, &self.cancel).await?;
         }
         let mut summary = Summary::default();
+        let (clean, create) = match self.job.settings.mode {
+            SnapshotMode::Data => (false, false),
+            SnapshotMode::Full | SnapshotMode::Schema => {
+                (self.job.settings.schema.clean_target_db, self.job.settings.schema.create_target_db)
+            }
+        };
+        if !clean && !create {
+            self.fill(&source, &facts, &self.job.target, &mut summary).await?;
+            return Ok(summary);
+        }
+        let databases = Databases::open(&self.job.target, &self.session("control")).await?;
+        databases.drop_old().await?;
+        let exists = databases.exists().await?;
+        if clean && !(exists && self.is_complete(&facts).await?) {
+            let notices = databases.stage(&source, &facts.origin).await?;
+            self.tell(notices, &mut summary);
+            self.fill(&source, &facts, &databases.staging(), &mut summary).await?;
+            self.progress.phase(Phase::Swapping);
+            databases.swap().await?;
+            return Ok(summary);
+        }
+        if !exists {
+            let notices = databases.create(&source).await?;
+            self.tell(notices, &mut summary);
+        }
         self.fill(&source, &facts, &self.job.target, &mut summary).await?;
         Ok(summary)
+    }
+
+    /// Whether the present database is the finished copy of this very source, which the stream can go on from.
+    async fn is_complete(&self, facts: &SourceFacts) -> Result<bool, Error> {
+        if self.job.settings.repeat {
+            return Ok(false);
+        }
+        let target = self.job.target.connect(&self.session("control")).await?;
+        match Ledger::load(&target, &facts.origin).await {
+            Ok(ledger) if ledger.has_step(ledger::COMPLETE) => match &facts.position {
+                Some(position) => ledger::can_follow(&target, position).await,
+                None => Ok(true),
+            },
+            Ok(_) | Err(Error::OtherHistory { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn tell(&self, notices: Vec<String>, summary: &mut Summary) {
+        for notice in notices {
+            self.progress.notice(notice.clone());
+            summary.notices.push(notice);
+        }
     }
 
     /// Fills one database; where it ends up is decided by the caller.
@@ -106,6 +156,7 @@ impl Snapshotting {
             ledger::start_progress(&target, &facts.origin, position).await?;
         }
         if let Some(dump) = &prepared.dump {
+            self.globals(source, &target, facts, server, &prepared.ledger, summary).await?;
             self.progress.phase(Phase::PreData);
             let schema = server.connect(&self.schema_session(majors)).await?;
             self.pre_data(&schema, majors, dump, &prepared.selection).await?;
@@ -127,7 +178,8 @@ impl Snapshotting {
         summary.bytes += totals.bytes;
         self.after_rows(source, &target, server, majors, &run, &selection).await?;
         self.progress.phase(Phase::Finishing);
-        self.finish(source, &target, &selection, &copied).await
+        self.finish(source, &target, &selection, &copied).await?;
+        ledger::complete(&target, &facts.origin).await
     }
 
     /// Whether the rows of a table are copied by this run.
@@ -334,15 +386,36 @@ impl Snapshotting {
                 finish::sorted(tables.not_followed.iter().cloned())
             ));
         }
-        for notice in &notices {
-            self.progress.notice(notice.clone());
+        self.tell(notices, summary);
+        Ok(())
+    }
+
+    /// What belongs to the server rather than to the database.
+    async fn globals(
+        &self,
+        source: &Client,
+        target: &Client,
+        facts: &SourceFacts,
+        server: &Server,
+        ledger: &Ledger,
+        summary: &mut Summary,
+    ) -> Result<(), Error> {
+        self.progress.phase(Phase::Roles);
+        let settings = &self.job.settings.schema;
+        let notices = roles::copy(source, target, settings, &facts.origin, ledger).await?;
+        self.tell(notices, summary);
+        if settings.include_globals {
+            let notices = database::copy_settings(source, target, server.dsn().dbname()).await?;
+            self.tell(notices, summary);
         }
-        summary.notices.extend(notices);
         Ok(())
     }
 
     async fn pre_data(&self, schema: &Client, majors: Majors, dump: &Dump, selection: &Selection) -> Result<(), Error> {
         let size = locks_at_once(schema).await?;
+        for chunk in selection.schemas.chunks(size) {
+            dump.restore(schema, majors.target, chunk, "schemas").await?;
+        }
         let mut done = 0;
         for chunk in selection.pre_data.chunks(size) {
             dump.restore(schema, majors.target, chunk, "types, functions and tables").await?;
@@ -426,8 +499,7 @@ impl Snapshotting {
                 "rows not copied, because their tables were left out: {}",
                 finish::sorted(missing.into_iter().map(|table| table.name))
             );
-            self.progress.notice(notice.clone());
-            summary.notices.push(notice);
+            self.tell(vec![notice], summary);
             return Ok(());
         }
         Err(Error::TableMissing { tables: missing.iter().map(|table| table.name.to_string()).collect() })

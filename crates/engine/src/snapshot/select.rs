@@ -163,6 +163,8 @@ pub(crate) struct Wish<'a> {
 /// Entries in the order of restoring, by stage; done ones are not among them.
 #[derive(Debug, Default)]
 pub(crate) struct Selection {
+    /// Schemas and the grants on them: new owners need CREATE before anything can be given to them.
+    pub(crate) schemas: Vec<u32>,
     pub(crate) pre_data: Vec<u32>,
     /// Table OID -> keys and constraints, then indexes and statistics.
     pub(crate) tables: BTreeMap<u32, TableWork>,
@@ -264,6 +266,8 @@ impl Selection {
             entry.depends_on.iter().filter_map(|id| by_id.get(id)).any(|on| matches!(on.kind, "INDEX" | "CONSTRAINT"))
         };
         match entry.kind {
+            "SCHEMA" => self.schemas.push(entry.id),
+            "ACL" if entry.label.starts_with("- SCHEMA ") => self.schemas.push(entry.id),
             "ACL" | "DEFAULT ACL" => self.grants.push(entry.id),
             "EVENT TRIGGER" => self.event_triggers.push(entry.id),
             "COMMENT"

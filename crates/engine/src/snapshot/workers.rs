@@ -192,13 +192,14 @@ impl Run {
         let mut schema_lanes: Vec<SchemaLane> = (0..self.lanes.schemas).map(|_| SchemaLane::default()).collect();
         let mut tasks: JoinSet<Done> = JoinSet::new();
         loop {
-            while let (false, Some((unit, part))) = (copy_lanes.is_empty(), board.next_part()) {
-                let (Some(lane), Some(exporter)) = (copy_lanes.pop(), exporter.clone()) else { break };
+            while let Some(exporter) = exporter.clone().filter(|_| !copy_lanes.is_empty()) {
+                let Some((unit, part)) = board.next_part() else { break };
+                let lane = copy_lanes.pop().unwrap_or_default();
                 self.start_part(&mut tasks, &mut board, lane, exporter, unit, part);
             }
-            while let (false, Some(piece)) = (schema_lanes.is_empty(), board.next_piece(schema_lanes.len())) {
-                let Some(lane) = schema_lanes.pop() else { break };
-                self.start_piece(&mut tasks, lane, piece);
+            while !schema_lanes.is_empty() {
+                let Some(piece) = board.next_piece(schema_lanes.len()) else { break };
+                self.start_piece(&mut tasks, schema_lanes.pop().unwrap_or_default(), piece);
             }
             if board.waiting.is_empty() && board.copying == 0 {
                 // The last row is in: nothing needs the snapshot and its locks any more.
@@ -211,7 +212,7 @@ impl Run {
                 done = tasks.join_next() => done,
             };
             match done {
-                None => return Ok(board.totals),
+                None => return board.finished(),
                 Some(Err(error)) => return Err(Error::Worker(error.to_string())),
                 Some(Ok(Done::Part { lane, unit, result })) => {
                     let copied = result?;
@@ -279,6 +280,15 @@ impl Run {
 }
 
 impl Board {
+    /// Nothing runs any more: nothing may be left either.
+    fn finished(self) -> Result<Totals, Error> {
+        if self.waiting.is_empty() && self.pieces.is_empty() && self.work.is_empty() {
+            return Ok(self.totals);
+        }
+        let left = (self.waiting.len(), self.pieces.len(), self.work.len());
+        Err(Error::Worker(format!("work was left over (parts, pieces, tables): {left:?}")))
+    }
+
     fn next_part(&mut self) -> Option<(usize, usize)> {
         let ready = |(unit, _): &(usize, usize)| {
             let name = self.units.get(*unit).map(|unit| &unit.table.name);
