@@ -1,5 +1,7 @@
 //! Connections to real servers: TLS, authentication, several hosts, what is left behind.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::{
     path::PathBuf,
     sync::{
