@@ -12,6 +12,8 @@
 mod parameter;
 mod parse;
 pub(crate) mod passfile;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
