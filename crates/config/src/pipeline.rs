@@ -234,6 +234,15 @@ pub struct Retry {
     pub max_elapsed: Option<Duration>,
 }
 
+impl Retry {
+    /// How long to wait before the try after `tries` failed ones: doubles from the first wait to the longest.
+    #[must_use]
+    pub fn wait(&self, tries: usize) -> Duration {
+        let doublings = u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+        self.initial.saturating_mul(1 << doublings).min(self.max)
+    }
+}
+
 /// `instrumentation.*`.
 #[derive(Debug, Clone, Default)]
 pub struct Instrumentation {

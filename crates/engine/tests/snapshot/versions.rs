@@ -15,7 +15,11 @@ const MIXED: &str = "
 async fn between(from: u32, to: u32) {
     let (source, target) = pair_of(from, to).await;
     // The OIDs of the two servers' types differ.
-    target.client("app").await.batch("CREATE TYPE gap1 AS ENUM (); DROP TYPE gap1; CREATE TYPE gap2 AS (); DROP TYPE gap2").await;
+    target
+        .client("app")
+        .await
+        .batch("CREATE TYPE gap1 AS ENUM (); DROP TYPE gap1; CREATE TYPE gap2 AS (); DROP TYPE gap2")
+        .await;
     source.client("app").await.batch(MIXED).await;
     let mut job = job(&source, &target);
     job.settings.part_bytes = 200_000;
