@@ -45,14 +45,14 @@ use std::{fmt, hash::BuildHasher, ops::Range};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use pgstream_postgres::pgoutput::Tuple;
 
+pub use self::{
+    key::KeyCells,
+    merge::{Columns, RowCells},
+    plan::{NetRow, NetRows, Plan, RelationPlan},
+};
 use self::{
     key::prefix,
     merge::{ColumnSets, Merged, Version},
-};
-pub use self::{
-    key::{KeyCells, byte_exact},
-    merge::{Columns, RowCells},
-    plan::{NetRow, NetRows, Plan, RelationPlan, UpdateGroup},
 };
 use super::batch::{Kind, Record, RelIndex, Rows};
 
@@ -220,8 +220,10 @@ impl Planner {
     /// `key` names the columns by which the rows of a relation are merged and found on the target. For each relation that
     /// it answers, the caller vouches that
     /// - they are unique and not null on both servers, and the unique index is not partial, deferrable or on expressions;
-    /// - each is part of the source's replica identity (`Column::key`), so that no update changes it unseen;
-    /// - their values are equal exactly when their bytes are, see [`byte_exact`].
+    /// - each is part of the source's replica identity (`Column::key`), so that no update changes it unseen.
+    ///
+    /// Keys are compared by their bytes, which is enough for every type: 1.0 and 1.00 are one key, but never of two rows
+    /// at once, and the source reports an update that turns one into the other as a changed key.
     ///
     /// For any other it answers `None`. The inserts of such a relation are set-wise still; an update or a delete makes it
     /// doubtful.

@@ -9,45 +9,12 @@
 //! to each other are neighbours in the target's index nearly always (negative numbers sort behind positive ones), which
 //! is all that sorting is for.
 
-use pgstream_postgres::pgoutput::{Cell, Oid, Tuple};
+use pgstream_postgres::pgoutput::{Cell, Tuple};
 
 use super::Reason;
 
 /// Kind and length.
 const TAIL: usize = 1 + 4;
-
-/// Whether two values of this built-in type are equal for its index exactly when their bytes are.
-///
-/// Only such columns may be named as a key to [`Planner::plan`](super::Planner::plan): of `1.0` and `1.00`, `0` and `-0`,
-/// `'a '` and `'a'` as `char(n)`, or one month and thirty days, the index holds one, and bytes say two. For `text`,
-/// `varchar` and `name` it holds under deterministic collations only, so the caller looks at the column's collation too.
-/// It knows nothing of user-defined types; enums are byte exact, and the caller may say so.
-#[must_use]
-pub fn byte_exact(type_oid: Oid) -> bool {
-    matches!(
-        type_oid.0,
-        16 // bool
-        | 17 // bytea
-        | 18 // "char"
-        | 19 // name
-        | 20 // int8
-        | 21 // int2
-        | 23 // int4
-        | 25 // text
-        | 26 // oid
-        | 774 // macaddr8
-        | 829 // macaddr
-        | 869 // inet
-        | 1043 // varchar
-        | 1082 // date
-        | 1083 // time
-        | 1114 // timestamp
-        | 1184 // timestamptz
-        | 2950 // uuid
-        | 3220 // pg_lsn
-        | 5069 // xid8
-    )
-}
 
 /// Appends the key of `tuple` to `keys`. After an error `keys` ends with rubbish.
 pub(super) fn append(

@@ -1,0 +1,344 @@
+//! One part of one table: COPY out of the snapshot, COPY into the target, ledger row, commit.
+//!
+//! ```text
+//!  source: COPY … TO STDOUT ──frames──> chunk (64 KiB) ──> COPY … FROM STDIN :target
+//!                       ^                                        │
+//!                       └───── read only when the target took the last chunk
+//! ```
+//! Rows are not looked at. A frame is copied once, into a chunk; a frame as big as a chunk is passed on as it is.
+
+use std::{pin::pin, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use futures::{SinkExt, StreamExt};
+use pgstream_config::pipeline::OnConflict;
+use pgstream_postgres::{Client, quote_ident};
+use tokio::sync::OnceCell;
+
+use super::{
+    Error,
+    catalog::{Format, Kind, Table},
+    exporter::Snapshot,
+    ledger::{self, Entry, Origin, State},
+    progress::TableProgress,
+};
+
+/// Bytes that are collected before they are handed to the target's socket.
+const CHUNK: usize = 64 * 1024;
+
+/// A table to copy, and how.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    pub(crate) table: Table,
+    pub(crate) format: Format,
+    pub(crate) write: Write,
+    /// What the ledger said before this run.
+    pub(crate) state: State,
+    /// Page ranges; one range that holds everything when the table is not split.
+    pub(crate) parts: Vec<Pages>,
+    pub(crate) progress: Arc<TableProgress>,
+    /// The table was emptied for its parts.
+    pub(crate) cleared: OnceCell<()>,
+}
+
+/// Pages `from..to` of a heap; `to: None` has no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pages {
+    pub(crate) from: u64,
+    pub(crate) to: Option<u64>,
+}
+
+/// How rows enter the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Write {
+    /// Into an empty table that can be truncated.
+    Fresh,
+    /// Into an empty table that cannot: it is referenced, or rows of an extension are in it.
+    Append,
+    /// Into a table with rows of its own, by a staging table.
+    Merge(Merge),
+}
+
+/// How a row of the source meets one of the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Merge {
+    /// The target's row stays.
+    Keep,
+    /// The source's row wins.
+    Replace {
+        /// Key columns on the target.
+        key: Vec<String>,
+        /// Columns to overwrite.
+        set: Vec<String>,
+    },
+}
+
+impl Merge {
+    pub(crate) fn new(action: OnConflict, key: Vec<String>, set: Vec<String>) -> Self {
+        match action {
+            OnConflict::Update if !set.is_empty() => Self::Replace { key, set },
+            OnConflict::Update | OnConflict::Nothing | OnConflict::Error => Self::Keep,
+        }
+    }
+
+    fn clause(&self) -> String {
+        match self {
+            Self::Keep => "ON CONFLICT DO NOTHING".to_owned(),
+            Self::Replace { key, set } => {
+                let key = key.iter().map(|c| quote_ident(c)).collect::<Vec<_>>().join(", ");
+                let set =
+                    set.iter().map(|c| format!("{0} = EXCLUDED.{0}", quote_ident(c))).collect::<Vec<_>>().join(", ");
+                format!("ON CONFLICT ({key}) DO UPDATE SET {set}")
+            }
+        }
+    }
+}
+
+/// What one part brought.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Copied {
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What all parts of a run share.
+pub(crate) struct Context {
+    pub(crate) origin: Origin,
+    pub(crate) snapshot: Snapshot,
+    /// Role that owns what is restored.
+    pub(crate) role: Option<String>,
+}
+
+impl Unit {
+    fn read_sql(&self, pages: Pages) -> String {
+        let format = self.format.keyword();
+        let mut conditions: Vec<String> = self.table.condition.iter().cloned().collect();
+        if pages.from > 0 {
+            conditions.push(format!("ctid >= '({},0)'::tid", pages.from));
+        }
+        if let Some(to) = pages.to {
+            conditions.push(format!("ctid < '({to},0)'::tid"));
+        }
+        if conditions.is_empty() && self.table.kind == Kind::Plain {
+            return format!("COPY {}{} TO STDOUT (FORMAT {format})", self.table.name, self.table.column_list());
+        }
+        let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        let columns = self.table.columns_joined();
+        format!("COPY (SELECT {columns} FROM {}{filter}) TO STDOUT (FORMAT {format})", self.table.only())
+    }
+
+    fn write_sql(&self) -> String {
+        let (format, columns) = (self.format.keyword(), self.table.column_list());
+        match &self.write {
+            Write::Merge(_) => format!("COPY pg_temp.pgstream_stage{columns} FROM STDIN (FORMAT {format})"),
+            Write::Fresh if self.parts.len() == 1 && self.table.kind == Kind::Plain => {
+                format!("COPY {}{columns} FROM STDIN (FORMAT {format}, FREEZE)", self.table.name)
+            }
+            Write::Fresh | Write::Append => {
+                format!("COPY {}{columns} FROM STDIN (FORMAT {format})", self.table.name)
+            }
+        }
+    }
+
+    /// Empties what an earlier run left. Only ever touches rows that the ledger calls ours.
+    fn clear_sql(&self) -> String {
+        match (&self.write, &self.table.condition) {
+            (Write::Fresh, _) => format!("TRUNCATE {}", self.table.only()),
+            (_, Some(condition)) if self.table.extension_config => {
+                format!("DELETE FROM {} WHERE {condition}", self.table.only())
+            }
+            _ => format!("DELETE FROM {}", self.table.only()),
+        }
+    }
+}
+
+/// Copies one part in one transaction of the target. Not cancel-safe: after dropping it, drop both sessions.
+pub(crate) async fn part(
+    context: &Context,
+    source: &Client,
+    target: &mut Client,
+    unit: &Unit,
+    part: usize,
+) -> Result<Copied, Error> {
+    if unit.parts.len() > 1 {
+        unit.cleared.get_or_try_init(|| clear(context, &*target, unit)).await?;
+    }
+    let doing = format!("copying rows into {}", unit.table.name);
+    let wrap = target.failed(&doing);
+    let outcome = run(context, source, target, unit, part).await;
+    match outcome {
+        Ok(copied) => Ok(copied),
+        Err(Failure::Target(error)) => Err(wrap(error).into()),
+        Err(Failure::Source(error)) => {
+            Err(source.failed(&format!("copying rows out of {}", unit.table.name))(error).into())
+        }
+        Err(Failure::Other(error)) => Err(error),
+    }
+}
+
+enum Failure {
+    Source(tokio_postgres::Error),
+    Target(tokio_postgres::Error),
+    Other(Error),
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Target(error)
+    }
+}
+
+async fn clear(context: &Context, target: &Client, unit: &Unit) -> Result<(), Error> {
+    if unit.state == State::Absent {
+        return Ok(());
+    }
+    let run = async {
+        target.batch_execute("BEGIN").await?;
+        act_as(target, context).await?;
+        target.batch_execute(&unit.clear_sql()).await?;
+        target.batch_execute("RESET ROLE").await?;
+        ledger::forget(&**target, &context.origin, &unit.table.name).await?;
+        target.batch_execute("COMMIT").await
+    };
+    let outcome = run.await;
+    if outcome.is_err() {
+        target.batch_execute("ROLLBACK").await.ok();
+    }
+    outcome.map_err(target.failed(&format!("emptying {} before it is copied again", unit.table.name)))?;
+    Ok(())
+}
+
+async fn act_as(target: &tokio_postgres::Client, context: &Context) -> Result<(), tokio_postgres::Error> {
+    match &context.role {
+        Some(role) => target.batch_execute(&format!("SET LOCAL ROLE {}", quote_ident(role))).await,
+        None => Ok(()),
+    }
+}
+
+async fn run(
+    context: &Context,
+    source: &Client,
+    target: &mut Client,
+    unit: &Unit,
+    part: usize,
+) -> Result<Copied, Failure> {
+    let pages = unit.parts.get(part).copied().unwrap_or(Pages { from: 0, to: None });
+    let tx = target.build_transaction().start().await?;
+    act_as(tx.client(), context).await?;
+    let name = &unit.table.name;
+    if unit.parts.len() == 1 {
+        match (&unit.write, unit.state) {
+            (Write::Fresh, state) => {
+                tx.batch_execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", unit.table.only())).await?;
+                if state == State::Absent {
+                    // Somebody may have written here since the check at the start.
+                    let taken: bool =
+                        tx.query_one(&format!("SELECT EXISTS (SELECT FROM {})", unit.table.only()), &[]).await?.get(0);
+                    if taken {
+                        return Err(Failure::Other(Error::TargetNotEmpty { tables: vec![name.to_string()] }));
+                    }
+                }
+                tx.batch_execute(&unit.clear_sql()).await?;
+            }
+            (Write::Append, State::Absent) | (Write::Merge(_), _) => {}
+            (Write::Append, State::Partial | State::Complete) => tx.batch_execute(&unit.clear_sql()).await?,
+        }
+    }
+    if let Write::Merge(_) = unit.write {
+        tx.batch_execute(&format!(
+            "CREATE TEMP TABLE pgstream_stage ON COMMIT DROP AS SELECT {} FROM ONLY {name} WITH NO DATA",
+            unit.table.columns_joined()
+        ))
+        .await?;
+    }
+    let mut copied = transfer(source, tx.client(), unit, pages).await?;
+    if let Write::Merge(merge) = &unit.write {
+        let columns = unit.table.columns_joined();
+        copied.rows = tx
+            .execute(
+                &format!(
+                    "INSERT INTO {name} ({columns}) OVERRIDING SYSTEM VALUE \
+                     SELECT {columns} FROM pg_temp.pgstream_stage {}",
+                    merge.clause()
+                ),
+                &[],
+            )
+            .await?;
+    }
+    if context.role.is_some() {
+        tx.batch_execute("RESET ROLE").await?;
+    }
+    if unit.parts.len() == 1 && unit.state != State::Absent {
+        ledger::forget(&tx, &context.origin, name).await?;
+    }
+    let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    let entry = Entry {
+        table: name,
+        part: number(part),
+        parts: number(unit.parts.len()),
+        snapshot: &context.snapshot,
+        rows: copied.rows,
+        bytes: copied.bytes,
+    };
+    ledger::record(&tx, &context.origin, &entry).await?;
+    tx.commit().await?;
+    unit.progress.add_rows(copied.rows);
+    Ok(copied)
+}
+
+/// Takes back what was counted unless the part is finished.
+struct Counted<'a> {
+    progress: &'a TableProgress,
+    bytes: u64,
+    kept: bool,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.progress.take_back(self.bytes);
+        }
+    }
+}
+
+async fn transfer(
+    source: &Client,
+    target: &tokio_postgres::Client,
+    unit: &Unit,
+    pages: Pages,
+) -> Result<Copied, Failure> {
+    let sink = target.copy_in::<_, Bytes>(&unit.write_sql()).await?;
+    let frames = source.copy_out(&unit.read_sql(pages)).await.map_err(Failure::Source)?;
+    let (mut sink, mut frames) = (pin!(sink), pin!(frames));
+    let mut counted = Counted { progress: &unit.progress, bytes: 0, kept: false };
+    let mut chunk = BytesMut::with_capacity(CHUNK);
+    while let Some(frame) = frames.next().await {
+        let frame = frame.map_err(Failure::Source)?;
+        if chunk.len() + frame.len() <= CHUNK {
+            chunk.extend_from_slice(&frame);
+            continue;
+        }
+        let sent = (chunk.len() + frame.len()) as u64;
+        if !chunk.is_empty() {
+            sink.feed(chunk.split().freeze()).await?;
+        }
+        if frame.len() >= CHUNK {
+            sink.feed(frame).await?;
+        } else {
+            chunk.reserve(CHUNK);
+            chunk.extend_from_slice(&frame);
+        }
+        let sent = sent - chunk.len() as u64;
+        counted.bytes += sent;
+        unit.progress.add_bytes(sent);
+    }
+    let rest = chunk.len() as u64;
+    if !chunk.is_empty() {
+        sink.feed(chunk.freeze()).await?;
+    }
+    counted.bytes += rest;
+    unit.progress.add_bytes(rest);
+    let rows = sink.as_mut().finish().await?;
+    counted.kept = true;
+    Ok(Copied { rows, bytes: counted.bytes })
+}

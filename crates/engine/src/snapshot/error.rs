@@ -1,0 +1,394 @@
+//! What can stop a copy, and what to type next.
+
+use std::path::PathBuf;
+
+use miette::Diagnostic;
+use pgstream_postgres::Class;
+
+/// A failure of the copy.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum Error {
+    /// A server failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Postgres(#[from] pgstream_postgres::Error),
+
+    /// The copy was asked to stop.
+    #[error("the snapshot was stopped")]
+    #[diagnostic(code(snapshot::cancelled), help("run it again: finished tables are not copied again"))]
+    Cancelled,
+
+    /// The source is a standby.
+    #[error("{server} is in recovery: a snapshot is exact only on the primary")]
+    #[diagnostic(
+        code(snapshot::source_in_recovery),
+        help("use the writer's endpoint (not a `-ro-` or replica endpoint) as source")
+    )]
+    SourceInRecovery {
+        /// The source.
+        server: String,
+    },
+
+    /// The source is too old to be copied.
+    #[error("{server} is PostgreSQL {major}; {needed} or newer is needed")]
+    #[diagnostic(code(snapshot::source_too_old), help("upgrade the source server first"))]
+    SourceTooOld {
+        /// The source.
+        server: String,
+        /// Its major version.
+        major: u32,
+        /// The oldest that works.
+        needed: u32,
+    },
+
+    /// The slot that the copy is for does not exist.
+    #[error("replication slot \"{slot}\" does not exist on {server}")]
+    #[diagnostic(code(snapshot::slot_missing), help("run `pgstream-aws init` first"))]
+    SlotMissing {
+        /// The slot.
+        slot: String,
+        /// The source.
+        server: String,
+    },
+
+    /// The publication that the copy is for does not exist.
+    #[error("publication \"{publication}\" does not exist on {server}")]
+    #[diagnostic(code(snapshot::publication_missing), help("run `pgstream-aws init` first"))]
+    PublicationMissing {
+        /// The publication.
+        publication: String,
+        /// The source.
+        server: String,
+    },
+
+    /// The target was filled from another cluster under the same name.
+    #[error(
+        "the target's progress for \"{slot}\" belongs to system {recorded}, but the source is system {found}: \
+         another history"
+    )]
+    #[diagnostic(
+        code(snapshot::other_history),
+        help(
+            "the source was replaced (restore, blue/green, another server). Start over with an empty target, \
+             or with `clean_target_db: true`"
+        )
+    )]
+    OtherHistory {
+        /// Slot or ledger name.
+        slot: String,
+        /// System identifier on record.
+        recorded: String,
+        /// System identifier of the source.
+        found: String,
+    },
+
+    /// The slot has moved past what the target has.
+    #[error("slot \"{slot}\" is at {confirmed}, but the target has only applied up to {applied}: changes are lost")]
+    #[diagnostic(
+        code(snapshot::slot_ahead),
+        help(
+            "the slot was recreated or advanced since this target was filled. Start over with an empty target, or \
+             with `clean_target_db: true`"
+        )
+    )]
+    SlotAhead {
+        /// The slot.
+        slot: String,
+        /// The slot's confirmed position.
+        confirmed: pgstream_postgres::Lsn,
+        /// The target's position.
+        applied: pgstream_postgres::Lsn,
+    },
+
+    /// Another snapshot of the same source runs on this target.
+    #[error("another snapshot of \"{source_name}\" is running on {server}")]
+    #[diagnostic(code(snapshot::already_running), help("wait for it to end, or stop it, and run this again"))]
+    AlreadyRunning {
+        /// Ledger name.
+        source_name: String,
+        /// The target.
+        server: String,
+    },
+
+    /// Tables hold rows that this tool did not copy.
+    #[error("target not empty: {} hold rows that are not ours: {}", count(.tables.len(), "table"), list(.tables))]
+    #[diagnostic(
+        code(snapshot::target_not_empty),
+        help(
+            "nothing was written. Choose: empty these tables; or `target.postgres.on_conflict_action: nothing` (keep \
+             the target's rows) or `update` (take the source's); or `clean_target_db: true` to build the database \
+             anew beside the present one and swap them when complete"
+        )
+    )]
+    TargetNotEmpty {
+        /// The tables, quoted.
+        tables: Vec<String>,
+    },
+
+    /// `on_conflict_action: update` needs a key to find rows by.
+    #[error("rows of {table} cannot be merged: it has no primary key or unique index on the target")]
+    #[diagnostic(
+        code(snapshot::merge_without_key),
+        help("empty the table on the target, or use `on_conflict_action: nothing`")
+    )]
+    MergeWithoutKey {
+        /// The table.
+        table: String,
+    },
+
+    /// Tables are missing on the target.
+    #[error("missing on the target: {}", list(.tables))]
+    #[diagnostic(
+        code(snapshot::table_missing),
+        help("create them first, use `snapshot.mode: full`, or leave them out with `excluded_tables`")
+    )]
+    TableMissing {
+        /// The tables, quoted.
+        tables: Vec<String>,
+    },
+
+    /// A table has another shape on the target.
+    #[error("{table} has no column {} on the target", list(.columns))]
+    #[diagnostic(
+        code(snapshot::shape_differs),
+        help(
+            "the table was changed on one side since its schema was copied. Make the target's table match, or \
+             start over with `clean_target_db: true`"
+        )
+    )]
+    ShapeDiffers {
+        /// The table.
+        table: String,
+        /// Columns that only the source has.
+        columns: Vec<String>,
+    },
+
+    /// Foreign keys in a circle cannot be filled in any order.
+    #[error("foreign keys form a circle: {}", list(.tables))]
+    #[diagnostic(
+        code(snapshot::foreign_key_circle),
+        help(
+            "no order of copying satisfies them. Let the target role set session_replication_role \
+             (`disable_triggers: true`; on RDS: `GRANT rds_superuser`; PostgreSQL 15+: `GRANT SET ON PARAMETER \
+             session_replication_role TO …`), or drop one of the keys for the copy"
+        )
+    )]
+    ForeignKeyCircle {
+        /// Tables of the circle, quoted.
+        tables: Vec<String>,
+    },
+
+    /// Tables keep changing between listing and locking them.
+    #[error("the tables of {server} keep changing: no stable list after {attempts} attempts")]
+    #[diagnostic(code(snapshot::unstable_schema), help("pause DDL (CREATE, DROP, ALTER TABLE) and run this again"))]
+    UnstableSchema {
+        /// The source.
+        server: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+
+    /// A client tool is missing or too old.
+    #[error("{tool} {needed} or newer is needed to read the schema of this source{}", found.as_ref().map(|v| format!("; the newest found is {v}")).unwrap_or_default())]
+    #[diagnostic(
+        code(snapshot::tool_missing),
+        help(
+            "install the PostgreSQL {needed} client (Debian/Ubuntu: `apt-get install postgresql-client-{needed}` from \
+             apt.postgresql.org; Amazon Linux: `dnf install postgresql{needed}`), or set PGSTREAM_PG_BIN to a \
+             directory that has it"
+        )
+    )]
+    ToolMissing {
+        /// `pg_dump` or `pg_restore`.
+        tool: &'static str,
+        /// Major version needed.
+        needed: u32,
+        /// Newest version found.
+        found: Option<String>,
+    },
+
+    /// A client tool failed.
+    #[error("{tool} failed: {message}")]
+    #[diagnostic(code(snapshot::tool_failed), help("{}", tool_help(.message)))]
+    ToolFailed {
+        /// `pg_dump` or `pg_restore`.
+        tool: &'static str,
+        /// What it wrote to standard error.
+        message: String,
+    },
+
+    /// Something local could not be read or written.
+    #[error("{doing}{}: {source}", path.as_ref().map(|p| format!(" {}", p.display())).unwrap_or_default())]
+    #[diagnostic(code(snapshot::local_io), help("check that the directory exists, is writable and has space"))]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// On which file.
+        path: Option<PathBuf>,
+        /// The cause.
+        source: std::io::Error,
+    },
+
+    /// Extensions that the target cannot install.
+    #[error("the target does not offer extension {}", list(.extensions))]
+    #[diagnostic(
+        code(snapshot::extension_missing),
+        help(
+            "nothing was written. Install them on the target server (on RDS: see `SHOW rds.extensions`), or leave \
+             them out with `exclude_object_types: [extensions]` if nothing needs them"
+        )
+    )]
+    ExtensionMissing {
+        /// Their names.
+        extensions: Vec<String>,
+    },
+
+    /// A statement of the schema failed on the target.
+    #[error("restoring {what}: {message}\n  command: {command}")]
+    #[diagnostic(code(snapshot::restore), help("{help}"))]
+    Restore {
+        /// Which part of the schema.
+        what: String,
+        /// What the server said.
+        message: String,
+        /// The command, without its literals.
+        command: String,
+        /// What to do about it.
+        help: String,
+        /// The cause.
+        #[source]
+        source: pgstream_postgres::Error,
+    },
+
+    /// Password hashes cannot be read.
+    #[error("the passwords of the source's roles cannot be read: {message}")]
+    #[diagnostic(
+        code(snapshot::role_passwords),
+        help(
+            "pg_authid is readable by superusers only (never on RDS): set `roles_snapshot_mode: no_passwords` and \
+             set the passwords on the target afterwards"
+        )
+    )]
+    RolePasswords {
+        /// What the server said.
+        message: String,
+    },
+
+    /// A role cannot be created.
+    #[error("role {role} cannot be created or changed on the target: {message}")]
+    #[diagnostic(
+        code(snapshot::role),
+        help(
+            "give the target role CREATEROLE (on RDS use the master user), create the role by hand, or set \
+             `roles_snapshot_mode: disabled` together with `no_owner: true` and `no_privileges: true`"
+        )
+    )]
+    Role {
+        /// The role, quoted.
+        role: String,
+        /// What the server said.
+        message: String,
+    },
+
+    /// The target database does not exist.
+    #[error("database {database} does not exist on {server}")]
+    #[diagnostic(code(snapshot::database_missing), help("create it, or set `create_target_db: true`"))]
+    DatabaseMissing {
+        /// The database, quoted.
+        database: String,
+        /// The target.
+        server: String,
+    },
+
+    /// The name of a staging database is taken by something that is not ours.
+    #[error("database {database} exists on {server} and was not made by this tool")]
+    #[diagnostic(code(snapshot::database_in_the_way), help("rename or drop it, then run this again"))]
+    DatabaseInTheWay {
+        /// The database, quoted.
+        database: String,
+        /// The target.
+        server: String,
+    },
+
+    /// A worker ended without a result.
+    #[error("a snapshot worker stopped unexpectedly: {0}")]
+    #[diagnostic(code(snapshot::worker), help("this is a defect: please report it with the log"))]
+    Worker(String),
+}
+
+impl Error {
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Postgres(error) | Self::Restore { source: error, .. } => error.class(),
+            Self::OtherHistory { .. } | Self::SlotAhead { .. } => Class::Lost,
+            Self::Cancelled | Self::AlreadyRunning { .. } | Self::UnstableSchema { .. } => Class::Transient,
+            Self::TargetNotEmpty { .. } | Self::MergeWithoutKey { .. } => Class::Data,
+            Self::Worker(_) => Class::Bug,
+            Self::SourceInRecovery { .. }
+            | Self::SourceTooOld { .. }
+            | Self::SlotMissing { .. }
+            | Self::PublicationMissing { .. }
+            | Self::TableMissing { .. }
+            | Self::ShapeDiffers { .. }
+            | Self::ForeignKeyCircle { .. }
+            | Self::ToolMissing { .. }
+            | Self::ToolFailed { .. }
+            | Self::Io { .. }
+            | Self::ExtensionMissing { .. }
+            | Self::RolePasswords { .. }
+            | Self::Role { .. }
+            | Self::DatabaseMissing { .. }
+            | Self::DatabaseInTheWay { .. } => Class::Setup,
+        }
+    }
+
+    /// Whether trying again may help without anybody's help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.class() == Class::Transient && !matches!(self, Self::Cancelled)
+    }
+
+    pub(crate) fn io(doing: &'static str, path: impl Into<Option<PathBuf>>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { doing, path, source }
+    }
+}
+
+/// How many names an error spells out.
+const LISTED: usize = 10;
+
+fn list(names: &[String]) -> String {
+    let more = names.len().saturating_sub(LISTED);
+    let shown = names.iter().take(LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
+}
+
+fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
+fn tool_help(message: &str) -> &'static str {
+    if message.contains("permission denied") {
+        "the source role needs USAGE on every schema and SELECT on every table and sequence: \
+         `GRANT pg_read_all_data TO …` (PostgreSQL 14+), or GRANT USAGE ON SCHEMA and SELECT ON ALL TABLES per schema"
+    } else if message.contains("out of shared memory") {
+        "every table is locked while its schema is read: raise max_locks_per_transaction on the source"
+    } else {
+        "the message above is the tool's own; fix what it names and run this again: finished work is kept"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_of_tables_is_cut() {
+        let names: Vec<_> = (0..12).map(|n| format!("t{n}")).collect();
+        let text = Error::TargetNotEmpty { tables: names }.to_string();
+        assert!(text.contains("12 tables") && text.contains("t9 and 2 more"), "{text}");
+        assert!(!text.contains("t10"), "{text}");
+    }
+}

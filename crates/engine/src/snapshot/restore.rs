@@ -1,0 +1,123 @@
+//! The schema: dumped once from the shared snapshot, restored in pieces, each in one transaction with its record.
+//!
+//! `pg_restore` only writes the SQL of a piece; it runs over our own connection. So a piece and its row in
+//! `pgstream.snapshot_steps` are committed together, a killed run leaves nothing half done, and what `psql` would
+//! make of a line in a hostile dump does not arise.
+
+use std::{collections::HashMap, ffi::OsString, io::Write as _, path::PathBuf};
+
+use pgstream_config::pipeline::SchemaCopy;
+use pgstream_postgres::{Client, Server, quote_ident};
+
+use super::{
+    Error,
+    exporter::Snapshot,
+    ledger::{self, Origin},
+    script,
+    toc::Toc,
+    tools::Tools,
+};
+
+/// A dump of the schema, and how pieces of it are restored.
+pub(crate) struct Dump {
+    tools: Tools,
+    file: PathBuf,
+    flags: Vec<OsString>,
+    role: Option<String>,
+    origin: Origin,
+    pub(crate) toc: Toc,
+    /// Ids of the pre-data section.
+    pub(crate) pre_data: std::collections::HashSet<u32>,
+    pub(crate) keys: HashMap<u32, String>,
+    /// Keeps a dump that nobody asked for until the run ends.
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Dump {
+    /// Dumps the schema of `source` as the snapshot sees it.
+    pub(crate) async fn take(
+        tools: Tools,
+        source: &Server,
+        snapshot: &Snapshot,
+        settings: &SchemaCopy,
+        origin: &Origin,
+    ) -> Result<Self, Error> {
+        let (file, temporary) = match &settings.dump_file {
+            Some(file) => (file.clone(), None),
+            None => {
+                let directory = tempfile::Builder::new()
+                    .prefix("pgstream-")
+                    .tempdir()
+                    .map_err(Error::io("making a directory for the schema dump", None))?;
+                (directory.path().join("schema.dump"), Some(directory))
+            }
+        };
+        let mut arguments: Vec<OsString> =
+            ["--format=custom", "--schema-only", "--encoding=UTF8"].map(Into::into).into();
+        arguments.push(format!("--snapshot={}", snapshot.id).into());
+        arguments.extend(["--exclude-schema=pgstream", "--no-publications", "--no-subscriptions"].map(Into::into));
+        if tools.major >= 18 {
+            arguments.push("--no-statistics".into());
+        }
+        arguments.push("--file".into());
+        arguments.push(file.clone().into());
+        tools.dump(source, &arguments).await?;
+
+        let mut flags: Vec<OsString> = vec!["--no-tablespaces".into()];
+        if settings.no_owner {
+            flags.push("--no-owner".into());
+        }
+        if settings.no_privileges {
+            flags.push("--no-privileges".into());
+        }
+        if settings.exclude_security_labels.iter().any(|provider| provider == "*") {
+            flags.push("--no-security-labels".into());
+        }
+        let path = || OsString::from(file.clone());
+        let toc = Toc::parse(&tools.restore(&["--list".into(), "--verbose".into(), path()]).await?);
+        let pre_data = Toc::parse(&tools.restore(&["--list".into(), "--section=pre-data".into(), path()]).await?);
+        let pre_data = pre_data.entries.iter().map(|entry| entry.id).collect();
+        let keys = toc.keys();
+        let (role, origin) = (settings.role.clone(), origin.clone());
+        Ok(Self { tools, file, flags, role, origin, toc, pre_data, keys, _temporary: temporary })
+    }
+
+    /// SQL of some entries, in the given order.
+    async fn script(&self, ids: &[u32]) -> Result<String, Error> {
+        let mut list = tempfile::NamedTempFile::new().map_err(Error::io("writing a list for pg_restore", None))?;
+        let text: String = ids.iter().map(|id| format!("{id};\n")).collect();
+        list.write_all(text.as_bytes()).map_err(Error::io("writing a list for pg_restore", None))?;
+        let mut arguments: Vec<OsString> = vec!["--file=-".into(), "--use-list".into(), list.path().into()];
+        arguments.extend(self.flags.iter().cloned());
+        arguments.push(self.file.clone().into());
+        self.tools.restore(&arguments).await
+    }
+
+    /// Restores entries and records them, all or nothing. Not cancel-safe: after dropping it, drop the session.
+    pub(crate) async fn restore(&self, target: &Client, major: u32, ids: &[u32], what: &str) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let text = self.script(ids).await?;
+        let sql = script::body(&text, major);
+        let steps: Vec<&str> = ids.iter().filter_map(|id| self.keys.get(id).map(String::as_str)).collect();
+        let run = async {
+            target.batch_execute("BEGIN").await?;
+            if let Some(role) = &self.role {
+                target.batch_execute(&format!("SET LOCAL ROLE {}", quote_ident(role))).await?;
+            }
+            script::execute(target, &sql).await
+        };
+        if let Err(failure) = run.await.map_err(Into::<script::Failure>::into) {
+            target.batch_execute("ROLLBACK").await.ok();
+            return Err(failure.explain(target, what, &sql));
+        }
+        let finish = async {
+            target.batch_execute("RESET ROLE").await?;
+            ledger::record_steps(&**target, &self.origin, &steps).await?;
+            target.batch_execute("COMMIT").await
+        };
+        finish.await.map_err(target.failed(&format!("recording {what}")))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! The copy between two real servers.
+
+mod copies;
+mod databases;
+mod existing;
+mod filters;
+mod privileges;
+mod resumes;
+mod setup;
+mod slots;
+mod versions;

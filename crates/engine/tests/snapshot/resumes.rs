@@ -1,0 +1,144 @@
+//! A run that dies is continued.
+
+use pgstream_engine::snapshot::{Error, Event, Progress};
+use pgstream_testkit::{Proxy, assert_same_rows, assert_same_schema, pair};
+use tokio_util::sync::CancellationToken;
+
+use crate::setup::{job, run, server};
+
+const THREE: &str = "
+    CREATE TABLE big (id int PRIMARY KEY, filler text);
+    INSERT INTO big SELECT g, repeat('x', 500) FROM generate_series(1, 20000) g;
+    CREATE TABLE middle (id int PRIMARY KEY, big int REFERENCES big);
+    INSERT INTO middle SELECT g, g FROM generate_series(1, 10000) g; CREATE INDEX middle_big ON middle (big);
+    CREATE TABLE small (a int); INSERT INTO small VALUES (1), (1);";
+
+#[tokio::test]
+async fn a_second_run_copies_nothing_again() {
+    let (source, target) = pair().await;
+    let there = source.client("app").await;
+    there
+        .batch(
+            "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 1000);
+             CREATE TABLE b (id int REFERENCES a)",
+        )
+        .await;
+    let first = run(job(&source, &target)).await.unwrap();
+    assert_eq!((first.tables, first.rows), (2, 1000));
+    let second = run(job(&source, &target)).await.unwrap();
+    assert_eq!((second.tables, second.tables_before, second.rows), (0, 2, 0));
+    there.batch("INSERT INTO a VALUES (0); CREATE TABLE late (x text); INSERT INTO late VALUES ('x')").await;
+    let third = run(job(&source, &target)).await.unwrap();
+    assert_eq!((third.tables, third.rows), (1, 1));
+    let mut again = job(&source, &target);
+    again.settings.repeat = true;
+    run(again).await.unwrap();
+    assert_same_rows(&source, &target, "app").await;
+    assert_same_schema(&source, &target, "app").await;
+}
+
+/// Stops the run when the first table is complete: politely, or as a kill would.
+async fn stopped_after_the_first_table(politely: bool) {
+    let (source, target) = pair().await;
+    source.client("app").await.batch(THREE).await;
+    let mut first = job(&source, &target);
+    first.settings.table_workers = 1.try_into().unwrap();
+    let (progress, mut events) = Progress::channel();
+    let cancel = CancellationToken::new();
+    let task = tokio::spawn(pgstream_engine::snapshot::run(first, progress, cancel.clone()));
+    while let Some(event) = events.recv().await {
+        if let Event::TableFinished(table) = event {
+            assert_eq!(table.name.name, "big");
+            break;
+        }
+    }
+    if politely {
+        cancel.cancel();
+        assert!(matches!(task.await.unwrap(), Err(Error::Cancelled)));
+    } else {
+        task.abort();
+        task.await.unwrap_err();
+    }
+    let there = target.client("app").await;
+    there.wait_until("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgstream-aws%'", "0").await;
+    let before = there.text("SELECT xmin::text || ctid::text FROM big WHERE id = 1").await;
+    let second = run(job(&source, &target)).await.unwrap();
+    assert!(second.tables_before >= 1 && second.tables_before + second.tables == 3, "{second:?}");
+    assert_eq!(there.text("SELECT xmin::text || ctid::text FROM big WHERE id = 1").await, before);
+    assert_same_rows(&source, &target, "app").await;
+    assert_same_schema(&source, &target, "app").await;
+}
+
+#[tokio::test]
+async fn a_cancelled_run_goes_on() {
+    stopped_after_the_first_table(true).await;
+}
+
+#[tokio::test]
+async fn a_killed_run_goes_on() {
+    stopped_after_the_first_table(false).await;
+}
+
+#[tokio::test]
+async fn a_big_table_is_split_and_its_parts_belong_to_one_snapshot() {
+    let (source, target) = pair().await;
+    source.client("app").await.batch(THREE).await;
+    let small_parts = || {
+        let mut job = job(&source, &target);
+        job.settings.part_bytes = 512 * 1024;
+        job
+    };
+    run(small_parts()).await.unwrap();
+    assert_same_rows(&source, &target, "app").await;
+    let there = target.client("app").await;
+    let parts: i64 =
+        there.scalar("SELECT count(*) FROM pgstream.snapshot_ledger WHERE table_name = 'big' AND parts > 5").await;
+    assert!(parts > 5, "{parts}");
+    // As if a part had never arrived: its rows are not there, and nobody says they are.
+    there.batch("ALTER TABLE middle DROP CONSTRAINT middle_big_fkey").await;
+    there.batch("DELETE FROM big WHERE id < 100; DELETE FROM pgstream.snapshot_ledger WHERE table_name = 'big' AND part = 0").await;
+    let second = run(small_parts()).await.unwrap();
+    assert_eq!((second.tables, second.tables_before), (1, 2));
+    assert_same_rows(&source, &target, "app").await;
+    let snapshots: i64 = there
+        .scalar("SELECT count(DISTINCT snapshot) FROM pgstream.snapshot_ledger WHERE table_name = 'big'")
+        .await;
+    assert_eq!(snapshots, 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_made_again() {
+    let (source, target) = pair().await;
+    source.client("app").await.batch(THREE).await;
+    let proxy = Proxy::start(target.port()).await.unwrap();
+    let mut job = job(&source, &target);
+    job.target = server(&proxy.url(&target.url("app"), target.port()));
+    let (progress, mut events) = Progress::channel();
+    let task = tokio::spawn(pgstream_engine::snapshot::run(job.clone(), progress, CancellationToken::new()));
+    while let Some(event) = events.recv().await {
+        if matches!(event, Event::TableStarted(_)) {
+            proxy.cut_after(300_000);
+            break;
+        }
+    }
+    // The steering session is cut, too: the caller starts again, as it does after any transient failure.
+    match task.await.unwrap() {
+        Ok(_) => {}
+        Err(error) => {
+            assert!(error.is_transient(), "{error:?}");
+            run(job).await.unwrap();
+        }
+    }
+    assert_same_rows(&source, &target, "app").await;
+    assert_same_schema(&source, &target, "app").await;
+}
+
+#[tokio::test]
+async fn two_runs_at_once_are_refused() {
+    let (source, target) = pair().await;
+    source.client("app").await.batch(THREE).await;
+    let (first, second) = tokio::join!(run(job(&source, &target)), run(job(&source, &target)));
+    let refused = [&first, &second].into_iter().filter(|r| matches!(r, Err(Error::AlreadyRunning { .. }))).count();
+    assert_eq!(refused, 1, "{first:?} {second:?}");
+    assert_same_rows(&source, &target, "app").await;
+}
