@@ -32,7 +32,10 @@ async fn a_clean_copy_replaces_the_database_only_when_it_is_complete() {
         )
         .await;
     let old = target.client("app").await;
-    old.batch("CREATE TABLE precious (a int); INSERT INTO precious VALUES (42); ALTER DATABASE app CONNECTION LIMIT 77").await;
+    old.batch(
+        "CREATE TABLE precious (a int); INSERT INTO precious VALUES (42); ALTER DATABASE app CONNECTION LIMIT 77",
+    )
+    .await;
     let clean = || {
         let mut job = job(&source, &target);
         job.settings.schema.clean_target_db = true;
@@ -71,11 +74,7 @@ async fn a_database_that_is_not_ours_is_never_dropped() {
     let mut first = job(&source, &target);
     first.settings.schema.clean_target_db = true;
     assert!(matches!(run(first.clone()).await, Err(Error::DatabaseInTheWay { .. })));
-    target
-        .client("postgres")
-        .await
-        .batch("ALTER DATABASE app_pgstream_new RENAME TO app_pgstream_old")
-        .await;
+    target.client("postgres").await.batch("ALTER DATABASE app_pgstream_new RENAME TO app_pgstream_old").await;
     assert!(matches!(run(first).await, Err(Error::DatabaseInTheWay { .. })));
     drop(server(&target.url("app_pgstream_old")));
     target.client("app_pgstream_old").await;

@@ -11,7 +11,11 @@ const TABLE: &str = "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY
 #[tokio::test]
 async fn rows_that_are_not_ours_stop_the_copy_before_anything_is_written() {
     let (source, target) = pair().await;
-    source.client("app").await.batch(&format!("{TABLE}; INSERT INTO t (v) VALUES ('a'); CREATE TABLE other (a int)")).await;
+    source
+        .client("app")
+        .await
+        .batch(&format!("{TABLE}; INSERT INTO t (v) VALUES ('a'); CREATE TABLE other (a int)"))
+        .await;
     let there = target.client("app").await;
     there.batch(&format!("{TABLE}; INSERT INTO t (v) VALUES ('mine')")).await;
     let error = run(job(&source, &target)).await.unwrap_err();
@@ -42,7 +46,10 @@ async fn empty_tables_that_were_there_are_used_as_they_are() {
     source.client("app").await.batch(&format!("{TABLE}; INSERT INTO t (v) VALUES ('a')")).await;
     target.client("app").await.batch("CREATE TABLE t (id bigint PRIMARY KEY, v varchar, w text, extra int)").await;
     let summary = run(job(&source, &target)).await.unwrap();
-    assert!(summary.notices.iter().any(|n| n.contains("kept as they are") && n.contains("TABLE public t")), "{summary:?}");
+    assert!(
+        summary.notices.iter().any(|n| n.contains("kept as they are") && n.contains("TABLE public t")),
+        "{summary:?}"
+    );
     assert_eq!(target.client("app").await.text("SELECT id || v FROM t").await.as_deref(), Some("1a"));
 }
 

@@ -100,9 +100,8 @@ async fn a_big_table_is_split_and_its_parts_belong_to_one_snapshot() {
     let second = run(small_parts()).await.unwrap();
     assert_eq!((second.tables, second.tables_before), (1, 2));
     assert_same_rows(&source, &target, "app").await;
-    let snapshots: i64 = there
-        .scalar("SELECT count(DISTINCT snapshot) FROM pgstream.snapshot_ledger WHERE table_name = 'big'")
-        .await;
+    let snapshots: i64 =
+        there.scalar("SELECT count(DISTINCT snapshot) FROM pgstream.snapshot_ledger WHERE table_name = 'big'").await;
     assert_eq!(snapshots, 1);
 }
 
