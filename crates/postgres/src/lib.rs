@@ -5,17 +5,23 @@
 //!                              └─ replicate()    ──> replication  walsender ──> frames ──> pgoutput::Message<'a>
 //! ```
 
+mod dial;
 pub mod dsn;
 pub mod error;
 pub mod ident;
-pub mod libpq;
 pub mod lsn;
+mod password;
 pub mod pgoutput;
 pub mod replication;
 pub mod server;
+pub mod tls;
+mod tools;
+mod transport;
+mod wire;
 
-pub use dsn::Dsn;
+pub use dsn::{Dsn, DsnError};
 pub use error::{Class, Error};
 pub use ident::{TableName, quote_ident, quote_literal};
 pub use lsn::Lsn;
-pub use server::{Client, Password, Server, Session};
+pub use password::{Credentials, CredentialsError, CredentialsFuture, CredentialsRequest, Password, PasswordProvider};
+pub use server::{Canceller, Client, Server, Session};

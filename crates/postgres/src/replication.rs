@@ -1,13 +1,47 @@
 //! The walsender side of the protocol: `IDENTIFY_SYSTEM`, `START_REPLICATION`, frames and status updates.
+//!
+//! ```text
+//!  Connection ── identify_system(), timeline_history() ──> start() ──> ReplicationStream
+//!                                                          frame()  <── XLogData, keepalive
+//!                                                          status() ──> written, flushed, applied
+//! ```
+//!
+//! A frame's bytes are a slice of the buffer that the socket was read into. The server speaks up on its own only by
+//! frames, so whatever else it sends is an error here: nothing that could stand for a missing change is passed over.
 
-use std::time::SystemTime;
+mod command;
+mod login;
 
-use bytes::Bytes;
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use crate::{Error, Lsn, Server};
+use bytes::{Buf as _, BufMut as _, Bytes};
+use postgres_protocol::message::frontend;
+use tokio::time::timeout;
+
+use crate::{
+    Error, Lsn, Server, Session,
+    dial::{self, Handshake, Role},
+    dsn::Dsn,
+    error::ServerError,
+    password::Login,
+    server::start_options,
+    transport::Transport,
+    wire::{Packet, Wire},
+};
+
+/// 2000-01-01, where the server's clock starts.
+const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
+
+/// How long a server may take to say goodbye; it does not while it decodes a large transaction.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection in replication mode, not yet streaming.
-pub struct Connection;
+pub struct Connection {
+    wire: Wire,
+}
 
 /// What `IDENTIFY_SYSTEM` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,10 +94,45 @@ pub enum Frame {
     },
 }
 
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("server", &self.wire.server()).finish_non_exhaustive()
+    }
+}
+
+struct ReplicationHandshake<'a> {
+    dsn: &'a Dsn,
+    options: String,
+    application_name: &'a str,
+}
+
+impl Handshake for ReplicationHandshake<'_> {
+    type Session = Connection;
+
+    async fn start(&self, transport: Transport, server: &str, login: &Login) -> Result<Connection, Error> {
+        let mut wire = Wire::new(transport, server);
+        let dsn = self.dsn;
+        login::log_in(&mut wire, login, &dsn.dbname, self.application_name, &self.options, dsn.channel_binding).await?;
+        Ok(Connection { wire })
+    }
+
+    async fn role(&self, session: &mut Connection) -> Result<Role, Error> {
+        let sql = "SELECT pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_is_in_recovery()";
+        let row = session.one_row(sql, "asking for the role").await?;
+        let is = |index: usize, wanted: &str| row.get(index).is_some_and(|value| value.as_deref() == Some(wanted));
+        Ok(Role { read_only: is(0, "on"), standby: is(1, "t") })
+    }
+}
+
 impl Connection {
-    pub(crate) async fn open(_server: &Server) -> Result<Self, Error> {
-        std::future::ready(()).await;
-        unimplemented!("skeleton")
+    pub(crate) async fn open(server: &Server) -> Result<Self, Error> {
+        // Text output of the walsender obeys the same settings as any session's.
+        let session = Session::new("pgstream-aws replication");
+        let dsn = server.dsn();
+        let application_name = dsn.application_name.as_deref().unwrap_or(&session.application_name);
+        let handshake = ReplicationHandshake { dsn, options: start_options(dsn, &session), application_name };
+        let (connection, _) = Box::pin(dial::dial(dsn, server.password(), &handshake)).await?;
+        Ok(connection)
     }
 
     /// `IDENTIFY_SYSTEM`.
@@ -71,40 +140,137 @@ impl Connection {
     /// # Errors
     /// When the connection fails.
     pub async fn identify_system(&mut self) -> Result<Identity, Error> {
-        std::future::ready(()).await;
-        unimplemented!("skeleton")
+        let row = self.one_row("IDENTIFY_SYSTEM", "identifying the system").await?;
+        let field = |index: usize| row.get(index).and_then(Option::as_deref);
+        let identity = || {
+            Some(Identity {
+                system_identifier: field(0)?.to_owned(),
+                timeline: field(1)?.parse().ok()?,
+                flush_lsn: field(2)?.parse().ok()?,
+                dbname: field(3)?.to_owned(),
+            })
+        };
+        identity().ok_or_else(|| self.wire.protocol_error("an answer to IDENTIFY_SYSTEM without its four fields"))
     }
 
-    /// `TIMELINE_HISTORY`: the switch points (timeline, LSN) that led to `timeline`.
+    /// `TIMELINE_HISTORY`: the switch points (timeline, LSN) that led to `timeline`. The first timeline has none.
     ///
     /// # Errors
     /// When the connection fails.
-    pub async fn timeline_history(&mut self, _timeline: u32) -> Result<Vec<(u32, Lsn)>, Error> {
-        std::future::ready(()).await;
-        unimplemented!("skeleton")
+    pub async fn timeline_history(&mut self, timeline: u32) -> Result<Vec<(u32, Lsn)>, Error> {
+        // It has no history file, and asking for it is an error.
+        if timeline <= 1 {
+            return Ok(Vec::new());
+        }
+        let row = self.one_row(&format!("TIMELINE_HISTORY {timeline}"), "reading the timeline history").await?;
+        let content = row.get(1).and_then(Option::as_deref).unwrap_or_default();
+        // Lines of `timeline LSN reason`, and comments.
+        let lines = content.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines
+            .map(|line| {
+                let mut fields = line.split_whitespace();
+                let mut point = || Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?));
+                point().ok_or_else(|| self.wire.protocol_error("a timeline history that cannot be read"))
+            })
+            .collect()
     }
 
     /// `START_REPLICATION SLOT … LOGICAL from (…)`.
     ///
     /// # Errors
     /// When the server refuses: busy, missing or lost slot.
-    pub async fn start(self, _from: Lsn, _options: &StartOptions) -> Result<ReplicationStream, Error> {
-        std::future::ready(()).await;
-        unimplemented!("skeleton")
+    pub async fn start(mut self, from: Lsn, options: &StartOptions) -> Result<ReplicationStream, Error> {
+        let doing = || format!("starting replication from slot `{}`", options.slot);
+        let command = command::start_replication(from, options);
+        self.wire.queue(|out| frontend::query(&command, out))?;
+        self.wire.flush().await?;
+        loop {
+            let packet = self.wire.packet().await?;
+            match packet.tag {
+                b'W' => {
+                    self.wire.allow_large_packets();
+                    return Ok(ReplicationStream { wire: self.wire });
+                }
+                b'N' => login::log_notice(&self.wire, &packet.body),
+                b'S' => {}
+                b'E' => {
+                    let refusal = Box::new(ServerError::parse(&packet.body));
+                    let server = self.wire.server().to_owned();
+                    if refusal.code == "55000" && self.slot_is_lost(&options.slot).await {
+                        return Err(Error::SlotLost { server, slot: options.slot.clone(), source: refusal });
+                    }
+                    return Err(Error::Refused { server, doing: doing().into(), source: refusal });
+                }
+                tag => return Err(login::unexpected(&self.wire, tag)),
+            }
+        }
+    }
+
+    /// Code 55000 says many things, in words that differ by version and language; the catalog says which.
+    async fn slot_is_lost(&mut self, slot: &str) -> bool {
+        let ready = async {
+            while self.wire.packet().await?.tag != b'Z' {}
+            let sql = command::slot_status(slot);
+            self.one_row(&sql, "reading the state of the slot").await
+        };
+        match timeout(CLOSE_TIMEOUT, ready).await {
+            Ok(Ok(row)) => row.first().is_some_and(|status| status.as_deref() == Some("lost")),
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
+    /// Runs a command by the simple protocol and returns its first row, as text.
+    async fn one_row(&mut self, sql: &str, doing: &'static str) -> Result<Vec<Option<String>>, Error> {
+        self.wire.queue(|out| frontend::query(sql, out))?;
+        self.wire.flush().await?;
+        let mut first = None;
+        loop {
+            let packet = self.wire.packet().await?;
+            match packet.tag {
+                b'D' if first.is_none() => {
+                    let row = command::data_row(packet.body).ok_or_else(|| self.wire.protocol_error("a cut row"))?;
+                    first = Some(row);
+                }
+                // Further rows, RowDescription, CommandComplete, ParameterStatus
+                b'D' | b'T' | b'C' | b'S' => {}
+                b'N' => login::log_notice(&self.wire, &packet.body),
+                b'E' => {
+                    return Err(Error::Refused {
+                        server: self.wire.server().to_owned(),
+                        doing: doing.into(),
+                        source: Box::new(ServerError::parse(&packet.body)),
+                    });
+                }
+                b'Z' => return first.ok_or_else(|| self.wire.protocol_error("an answer without a row")),
+                tag => return Err(login::unexpected(&self.wire, tag)),
+            }
+        }
     }
 }
 
 /// A running stream.
-pub struct ReplicationStream;
+pub struct ReplicationStream {
+    wire: Wire,
+}
+
+impl fmt::Debug for ReplicationStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplicationStream").field("server", &self.wire.server()).finish_non_exhaustive()
+    }
+}
 
 impl ReplicationStream {
-    /// The next frame. Cancel-safe: never consumes a partial frame.
+    /// The next frame. Cancel-safe: never consumes a partial frame. Sends what a cancelled [`Self::status`] left.
     ///
     /// # Errors
     /// When the connection ends or the server reports an error.
     pub async fn frame(&mut self) -> Result<Frame, Error> {
-        std::future::ready(()).await;
-        unimplemented!("skeleton")
+        loop {
+            let packet = self.wire.packet().await?;
+            if let Some(frame) = self.read(packet)? {
+                return Ok(frame);
+            }
+        }
     }
 
     /// A frame that has already been read from the socket, if any: never waits, never reads.
@@ -112,24 +278,122 @@ impl ReplicationStream {
     /// # Errors
     /// As [`Self::frame`].
     pub fn buffered(&mut self) -> Result<Option<Frame>, Error> {
-        unimplemented!("skeleton")
+        while let Some(packet) = self.wire.buffered()? {
+            if let Some(frame) = self.read(packet)? {
+                return Ok(Some(frame));
+            }
+        }
+        Ok(None)
     }
 
-    /// Sends a standby status update.
+    /// Sends a standby status update. Each position is one past the last byte written, flushed or applied.
+    /// Cancel-safe: an update that is interrupted is sent whole by the next call of any method.
     ///
     /// # Errors
     /// When the connection ends.
-    pub async fn status(&mut self, _written: Lsn, _flushed: Lsn, _applied: Lsn, _reply: bool) -> Result<(), Error> {
-        std::future::ready(()).await;
-        unimplemented!("skeleton")
+    pub async fn status(&mut self, written: Lsn, flushed: Lsn, applied: Lsn, reply: bool) -> Result<(), Error> {
+        let clock = SystemTime::now().duration_since(UNIX_EPOCH + POSTGRES_EPOCH).unwrap_or_default();
+        let clock = i64::try_from(clock.as_micros()).unwrap_or(i64::MAX);
+        self.wire.queue(|out| {
+            out.put_u8(b'd');
+            out.put_u32(4 + 1 + 4 * 8 + 1);
+            out.put_u8(b'r');
+            for position in [written, flushed, applied] {
+                out.put_u64(position.0);
+            }
+            out.put_i64(clock);
+            out.put_u8(u8::from(reply));
+            Ok(())
+        })?;
+        self.wire.flush().await
     }
 
-    /// Ends the stream politely (CopyDone, Terminate).
+    /// Ends the stream politely (CopyDone, Terminate), so that the slot is free at once.
     ///
     /// # Errors
     /// When the connection ends early.
-    pub async fn close(self) -> Result<(), Error> {
-        std::future::ready(()).await;
-        unimplemented!("skeleton")
+    pub async fn close(mut self) -> Result<(), Error> {
+        let server = self.wire.server().to_owned();
+        let goodbye = async {
+            self.wire.queue(|out| {
+                frontend::copy_done(out);
+                Ok(())
+            })?;
+            self.wire.flush().await?;
+            loop {
+                let packet = self.wire.packet().await?;
+                match packet.tag {
+                    b'Z' => break,
+                    b'E' => return Err(self.refused(&packet.body)),
+                    // What was on its way.
+                    _ => {}
+                }
+            }
+            self.wire.queue(|out| {
+                frontend::terminate(out);
+                Ok(())
+            })?;
+            self.wire.flush().await
+        };
+        match timeout(CLOSE_TIMEOUT, goodbye).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Timeout { server, after: CLOSE_TIMEOUT }),
+        }
     }
+
+    /// What a packet means here; `None` for a notice.
+    fn read(&self, packet: Packet) -> Result<Option<Frame>, Error> {
+        match packet.tag {
+            b'd' => self.copy_data(packet.body).map(Some),
+            b'N' => self.notice(&packet.body).map(|()| None),
+            b'S' => Ok(None),
+            b'E' => Err(self.refused(&packet.body)),
+            // CopyDone, CommandComplete: a server that shuts down ends the stream with these.
+            b'c' | b'C' => Err(Error::Ended { server: self.wire.server().to_owned() }),
+            tag => Err(login::unexpected(&self.wire, tag)),
+        }
+    }
+
+    fn copy_data(&self, mut body: Bytes) -> Result<Frame, Error> {
+        let mut read = || match body.try_get_u8().ok()? {
+            b'w' => {
+                let (start, end, _clock) =
+                    (body.try_get_u64().ok()?, body.try_get_u64().ok()?, body.try_get_u64().ok()?);
+                Some(Frame::Data { start: Lsn(start), end: Lsn(end), message: std::mem::take(&mut body) })
+            }
+            b'k' => Some(Frame::Keepalive {
+                end: Lsn(body.try_get_u64().ok()?),
+                clock: clock(body.try_get_i64().ok()?),
+                reply_requested: body.try_get_u8().ok()? != 0,
+            }),
+            _ => None,
+        };
+        read().ok_or_else(|| self.wire.protocol_error("a replication frame that is neither data nor keepalive"))
+    }
+
+    /// Server 18 only warns (55000) when a publication is missing, and leaves its changes out: here that is an error.
+    fn notice(&self, body: &[u8]) -> Result<(), Error> {
+        let notice = ServerError::parse(body);
+        if notice.severity == "WARNING" && notice.code == "55000" {
+            return Err(self.refused(body));
+        }
+        login::log_notice(&self.wire, body);
+        Ok(())
+    }
+
+    fn refused(&self, body: &[u8]) -> Error {
+        Error::Refused {
+            server: self.wire.server().to_owned(),
+            doing: "reading the replication stream".into(),
+            source: Box::new(ServerError::parse(body)),
+        }
+    }
+}
+
+/// Microseconds since 2000, as the server counts; out of range becomes 1970.
+fn clock(micros: i64) -> SystemTime {
+    let epoch = UNIX_EPOCH + POSTGRES_EPOCH;
+    let distance = Duration::from_micros(micros.unsigned_abs());
+    let time = if micros < 0 { epoch.checked_sub(distance) } else { epoch.checked_add(distance) };
+    time.unwrap_or(UNIX_EPOCH)
 }

@@ -1,15 +1,39 @@
 //! A server, and connections to it.
+//!
+//! ```text
+//!  Server ── connect() ──> Client ─── statements, COPY ───> connection task ───> socket
+//!                            │ drop: Terminate; a statement that still runs is cancelled at the server
+//! ```
 
-use std::{collections::BTreeMap, fmt, ops::Deref};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use crate::{Dsn, Error, replication};
+use secrecy::ExposeSecret as _;
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_postgres::{
+    AsyncMessage, CancelToken,
+    config::{SslMode, SslNegotiation},
+};
 
-/// Where the password of a connection comes from; asked at every connect.
-#[derive(Debug, Clone)]
-pub enum Password {
-    /// From the URL, `PGPASSWORD` or the passfile.
-    FromUrl,
-}
+use crate::{
+    Dsn, Error, Password,
+    dial::{self, Handshake, Peer, Role},
+    dsn::ChannelBinding,
+    password::Login,
+    replication,
+    transport::{Settled, Transport},
+};
+
+/// A dropped client whose session is idle ends well within this; one that is not is cancelled.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// For the cancelled statement to end before the socket is closed on it.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a session is for.
 #[derive(Debug, Clone)]
@@ -53,11 +77,25 @@ impl Session {
     }
 }
 
+/// The `options` of the start-up packet: the user's first, so that the session's win.
+pub(crate) fn start_options(dsn: &Dsn, session: &Session) -> String {
+    let mut options = dsn.options.clone().unwrap_or_default();
+    for (name, value) in &session.settings {
+        options.push_str(" -c ");
+        for character in name.chars().chain(['=']).chain(value.chars()) {
+            if character == '\\' || character.is_ascii_whitespace() || character == '\x0B' {
+                options.push('\\');
+            }
+            options.push(character);
+        }
+    }
+    options
+}
+
 /// A server that can be connected to: address, TLS, credentials. Cheap to clone.
 #[derive(Clone)]
 pub struct Server {
-    dsn: Dsn,
-    #[allow(dead_code)]
+    dsn: Arc<Dsn>,
     password: Password,
 }
 
@@ -65,7 +103,13 @@ impl Server {
     /// A server from its URL; the password, if any, comes from the URL.
     #[must_use]
     pub fn new(dsn: Dsn) -> Self {
-        Self { dsn, password: Password::FromUrl }
+        Self { dsn: Arc::new(dsn), password: Password::FromUrl }
+    }
+
+    /// The same server, with the password from elsewhere.
+    #[must_use]
+    pub fn with_password(self, password: Password) -> Self {
+        Self { password, ..self }
     }
 
     /// The parsed URL.
@@ -74,10 +118,14 @@ impl Server {
         &self.dsn
     }
 
+    pub(crate) fn password(&self) -> &Password {
+        &self.password
+    }
+
     /// The same server and credentials, another database.
     #[must_use]
     pub fn with_dbname(&self, dbname: &str) -> Self {
-        Self { dsn: self.dsn.with_dbname(dbname), password: self.password.clone() }
+        Self { dsn: Arc::new(self.dsn.with_dbname(dbname)), password: self.password.clone() }
     }
 
     /// Opens a session for SQL and COPY.
@@ -85,15 +133,14 @@ impl Server {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn connect(&self, session: &Session) -> Result<Client, Error> {
-        let mut config = self.dsn.config();
-        config.application_name(&session.application_name);
-        let connect = |source| Error::Connect { server: self.to_string(), source };
-        let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(connect)?;
-        let task = tokio::spawn(async move { drop(connection.await) });
-        for (name, value) in &session.settings {
-            client.execute("SELECT set_config($1, $2, false)", &[name, value]).await.map_err(connect)?;
-        }
-        Ok(Client { client, task, server: self.to_string() })
+        let (mut client, peer) = Box::pin(self.dial(session)).await?;
+        client.canceller.peer = Some(peer);
+        Ok(client)
+    }
+
+    pub(crate) async fn dial(&self, session: &Session) -> Result<(Client, Peer), Error> {
+        let handshake = SqlHandshake { dsn: &self.dsn, session, options: start_options(&self.dsn, session) };
+        dial::dial(&self.dsn, &self.password, &handshake).await
     }
 
     /// Opens a replication connection (`replication=database`).
@@ -108,22 +155,100 @@ impl Server {
 /// `host:port/database`, without user and password.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.dsn.dbname())
+        self.dsn.fmt(f)
     }
 }
 
-/// A session on a server; dropping it closes the connection.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Server({self})")
+    }
+}
+
+struct SqlHandshake<'a> {
+    dsn: &'a Arc<Dsn>,
+    session: &'a Session,
+    options: String,
+}
+
+impl Handshake for SqlHandshake<'_> {
+    type Session = Client;
+
+    async fn start(&self, transport: Transport, server: &str, login: &Login) -> Result<Client, Error> {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .user(&login.user)
+            .dbname(&self.dsn.dbname)
+            .application_name(self.dsn.application_name.as_ref().unwrap_or(&self.session.application_name))
+            .options(&self.options)
+            // The transport has settled TLS already, `Settled` passes it through.
+            .ssl_mode(SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct)
+            .channel_binding(match self.dsn.channel_binding {
+                ChannelBinding::Disable => tokio_postgres::config::ChannelBinding::Disable,
+                ChannelBinding::Prefer => tokio_postgres::config::ChannelBinding::Prefer,
+                ChannelBinding::Require => tokio_postgres::config::ChannelBinding::Require,
+            });
+        if let Some(password) = &login.password {
+            config.password(password.expose_secret());
+        }
+        let connect = |source| Error::Connect { server: server.to_owned(), source };
+        let (client, connection) = Box::pin(config.connect_raw(transport, Settled)).await.map_err(connect)?;
+        let parting = Parting::default();
+        let task = tokio::spawn(drive(connection, server.to_owned(), parting.clone()));
+        let canceller = Canceller { dsn: Arc::clone(self.dsn), peer: None, token: client.cancel_token() };
+        Ok(Client { client, task: Some(task), server: server.to_owned(), parting, canceller })
+    }
+
+    async fn role(&self, client: &mut Client) -> Result<Role, Error> {
+        let sql = "SELECT current_setting('transaction_read_only') = 'on', pg_is_in_recovery()";
+        let row = client.query_one(sql, &[]).await.map_err(client.failed("asking for the role"))?;
+        Ok(Role { read_only: row.get(0), standby: row.get(1) })
+    }
+}
+
+/// The error that ended a connection while no statement was there to take it.
+type Parting = Arc<Mutex<Option<tokio_postgres::Error>>>;
+
+/// Runs a connection to its end; statements get their errors themselves.
+async fn drive(mut connection: tokio_postgres::Connection<Transport, Transport>, server: String, parting: Parting) {
+    loop {
+        match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            Some(Ok(AsyncMessage::Notice(notice))) => {
+                // The message only: a detail may hold values.
+                tracing::debug!(%server, code = notice.code().code(), notice = notice.message(), "the server says");
+            }
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                *parting.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                // Dropping the connection now tells waiting statements, which then find the reason.
+                return;
+            }
+            None => return,
+        }
+    }
+}
+
+/// A session on a server; dropping it closes the connection. A statement that still runs is cancelled at the server
+/// then, which would otherwise go on until it next wrote to the socket.
 pub struct Client {
     client: tokio_postgres::Client,
-    task: tokio::task::JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
     server: String,
+    parting: Parting,
+    canceller: Canceller,
 }
 
 impl Client {
     /// Turns a driver error into ours, saying what was being done.
     pub fn failed(&self, doing: &str) -> impl FnOnce(tokio_postgres::Error) -> Error + use<> {
-        let (server, doing) = (self.server.clone(), doing.to_owned());
-        move |source| Error::Sql { server, doing, source }
+        let (server, doing, parting) = (self.server.clone(), doing.to_owned(), Arc::clone(&self.parting));
+        move |source| {
+            // "connection closed" hides why: an administrator's command, a restart.
+            let reason =
+                if source.is_closed() { parting.lock().unwrap_or_else(PoisonError::into_inner).take() } else { None };
+            Error::Sql { server, doing, source: reason.unwrap_or(source) }
+        }
     }
 
     /// `server_version_num / 10000`.
@@ -136,6 +261,36 @@ impl Client {
             .await
             .map_err(self.failed("reading the server version"))?;
         Ok(row.get::<_, i32>(0).unsigned_abs())
+    }
+
+    /// A handle that cancels what this session runs. Use it instead of the driver's `cancel_token`, which does not
+    /// know how to reach the server.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        self.canceller.clone()
+    }
+}
+
+/// Cancels the statement that a session runs.
+#[derive(Clone)]
+pub struct Canceller {
+    dsn: Arc<Dsn>,
+    /// Known once the session is established.
+    peer: Option<Peer>,
+    token: CancelToken,
+}
+
+impl Canceller {
+    /// Asks the server to cancel the running statement, which then fails with 57014. No effect on an idle session.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn cancel(&self) -> Result<(), Error> {
+        let Some(peer) = &self.peer else { return Ok(()) };
+        let transport = Box::pin(dial::redial(&self.dsn, peer)).await?;
+        let server = || format!("{}/{}", peer.host, self.dsn.dbname);
+        let failed = |source| Error::Sql { server: server(), doing: "cancelling a statement".to_owned(), source };
+        self.token.cancel_query_raw(transport, Settled).await.map_err(failed)
     }
 }
 
@@ -155,6 +310,17 @@ impl Deref for Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.task.abort();
+        let Some(mut task) = self.task.take().filter(|task| !task.is_finished()) else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return task.abort() };
+        let canceller = self.canceller.clone();
+        // The driver's client is dropped after this, which makes an idle connection say Terminate and end.
+        runtime.spawn(async move {
+            if timeout(GRACE, &mut task).await.is_err() {
+                let cancelled = timeout(CANCEL_TIMEOUT, canceller.cancel()).await;
+                if !matches!(cancelled, Ok(Ok(()))) || timeout(CANCEL_TIMEOUT, &mut task).await.is_err() {
+                    task.abort();
+                }
+            }
+        });
     }
 }

@@ -109,7 +109,7 @@ impl Client {
         }
     }
 
-    async fn try_text(&self, sql: &str) -> Result<Option<String>, tokio_postgres::Error> {
+    pub(crate) async fn try_text(&self, sql: &str) -> Result<Option<String>, tokio_postgres::Error> {
         Ok(self
             .client
             .simple_query(sql)
@@ -130,6 +130,13 @@ fn fail(sql: &str, error: &tokio_postgres::Error) -> ! {
 /// A SQL string literal.
 pub(crate) fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// The driver's client where a method of the same name is in front of it.
+impl AsRef<tokio_postgres::Client> for Client {
+    fn as_ref(&self) -> &tokio_postgres::Client {
+        &self.client
+    }
 }
 
 impl Deref for Client {

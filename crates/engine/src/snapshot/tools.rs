@@ -2,14 +2,11 @@
 
 use std::{
     ffi::OsString,
-    io::Write as _,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Output, Stdio},
 };
 
 use pgstream_postgres::Server;
-use secrecy::ExposeSecret;
 use tokio::process::Command;
 
 use super::Error;
@@ -60,19 +57,10 @@ impl Tools {
 
     /// Runs `pg_dump` against a server.
     pub(crate) async fn dump(&self, server: &Server, arguments: &[OsString]) -> Result<(), Error> {
-        let libpq = server.libpq().await?;
+        let private = tempfile::tempdir().map_err(Error::io("making a private directory", std::env::temp_dir()))?;
+        let environment = server.tool_environment(private.path()).await?;
         let mut command = self.command("pg_dump");
-        let passfile = match &libpq.password {
-            Some(password) => Some(passfile(password.expose_secret())?),
-            None => None,
-        };
-        for (name, value) in &libpq.environment {
-            command.env(name, value);
-        }
-        if let Some(file) = &passfile {
-            command.env("PGPASSFILE", file.path());
-        }
-        command.env_remove("PGPASSWORD").arg("--no-password").args(arguments);
+        command.env_remove("PGSERVICE").envs(environment).arg("--no-password").args(arguments);
         let output = command.output().await.map_err(Error::io("running pg_dump", self.directory.clone()))?;
         check("pg_dump", &output)
     }
@@ -141,26 +129,8 @@ fn major(text: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// A passfile that only we can read, gone when dropped.
-fn passfile(password: &str) -> Result<tempfile::NamedTempFile, Error> {
-    let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
-    let mut file = tempfile::Builder::new()
-        .prefix("pgstream-")
-        .make(|path| std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path))
-        .and_then(|file| {
-            let (file, path) = file.into_parts();
-            Ok(tempfile::NamedTempFile::from_parts(file, path))
-        })
-        .map_err(Error::io("writing a passfile for pg_dump", None))?;
-    file.write_all(format!("*:*:*:*:{escaped}\n").as_bytes())
-        .map_err(Error::io("writing a passfile for pg_dump", None))?;
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -168,12 +138,5 @@ mod tests {
         assert_eq!(major("pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
         assert_eq!(major("pg_dump (PostgreSQL) 19beta1\n"), Some(19));
         assert_eq!(major("something else"), None);
-    }
-
-    #[test]
-    fn a_passfile_is_private_and_escaped() {
-        let file = passfile(r"a:b\c@%").unwrap();
-        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "*:*:*:*:a\\:b\\\\c@%\n");
-        assert_eq!(file.path().metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

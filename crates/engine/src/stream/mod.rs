@@ -1,1 +1,233 @@
-//! The stream.
+//! The stream: committed source transactions, applied exactly once, in order.
+//!
+//! ```text
+//!  walsender ─frames─> reader ─batches─> applier ─rows + progress, one transaction─> target
+//!      ^                 │                  │
+//!      └── status update ┘<── durable LSN ──┘        door: checks at every connect
+//! ```
+//! The invariant: the slot never confirms a position whose changes are not durable on the target, together with the
+//! progress row that names it.
+
+mod apply;
+mod batch;
+mod door;
+mod error;
+mod net;
+mod reader;
+mod relation;
+mod sequences;
+pub mod status;
+mod stdout;
+mod work;
+
+use std::{sync::Arc, time::Duration};
+
+use pgstream_config::{pattern::TableFilter, pipeline::Retry};
+use pgstream_postgres::{Class, Client, Server, Session, replication::StartOptions};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, interval, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use self::{
+    apply::Applier,
+    door::{Opened, Writer},
+    reader::Reader,
+    sequences::Sequences,
+    status::{Monitor, Phase},
+    stdout::Printer,
+    work::Applied,
+};
+pub use self::{error::Error, reader::Limits};
+
+/// How often sequence values are carried over.
+const SEQUENCE_INTERVAL: Duration = Duration::from_secs(10);
+/// What a stop may take: less than the 10 s that a supervisor is promised.
+const STOP_PATIENCE: Duration = Duration::from_secs(7);
+/// A last look at the sequences when stopping.
+const LAST_SEQUENCES: Duration = Duration::from_secs(2);
+
+/// Where changes go.
+#[derive(Clone)]
+pub enum Destination {
+    /// Another server.
+    Postgres(Server),
+    /// Newline-delimited JSON on standard output.
+    Stdout,
+}
+
+/// One stream.
+#[derive(Clone)]
+pub struct Job {
+    /// Where changes come from.
+    pub source: Server,
+    /// Where they go.
+    pub destination: Destination,
+    /// Replication slot on the source.
+    pub slot: String,
+    /// Publication on the source.
+    pub publication: String,
+    /// Tables that are followed.
+    pub filter: TableFilter,
+    /// `disable_triggers`; `None` means when the role may.
+    pub disable_triggers: Option<bool>,
+    /// Bounds of one batch.
+    pub limits: Limits,
+    /// What to do after transient errors.
+    pub retry: Retry,
+}
+
+/// Streams until cancelled, reconnecting after transient errors.
+///
+/// # Errors
+/// The first error that time does not heal, or the last one when retries are limited.
+pub async fn run(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken) -> Result<(), Error> {
+    let mut tries = 0;
+    let mut failing_since = Instant::now();
+    loop {
+        monitor.enter(Phase::Starting);
+        let before = monitor.read();
+        let result = session(job, monitor, cancel).await;
+        let after = monitor.read();
+        if after.batches > before.batches || after.received_bytes > before.received_bytes {
+            tries = 0;
+            failing_since = Instant::now();
+        }
+        match result {
+            Ok(()) => break,
+            Err(error) if cancel.is_cancelled() && error.class() == Class::Transient => break,
+            Err(error) if error.class() != Class::Transient => {
+                monitor.enter(Phase::Stopped);
+                return Err(error);
+            }
+            Err(error) => {
+                tries += 1;
+                let spent = job.retry.max_elapsed.is_some_and(|limit| failing_since.elapsed() >= limit);
+                if spent || job.retry.max_retries.is_some_and(|limit| tries > limit) {
+                    monitor.enter(Phase::Stopped);
+                    return Err(Error::GaveUp { tries, last: Box::new(error) });
+                }
+                let wait = backoff(job.retry, tries);
+                monitor.reconnecting(error.to_string());
+                tracing::warn!(slot = job.slot, %error, tries, wait_ms = wait.as_millis(), "the stream broke; reconnecting");
+                tokio::select! {
+                    () = cancel.cancelled() => break,
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
+        }
+    }
+    monitor.enter(Phase::Stopped);
+    Ok(())
+}
+
+/// Doubles from the first wait to the longest one.
+fn backoff(retry: Retry, tries: usize) -> Duration {
+    let doublings = u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+    retry.initial.saturating_mul(1 << doublings).min(retry.max)
+}
+
+/// One connection's worth of streaming.
+async fn session(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken) -> Result<(), Error> {
+    let open = async {
+        match &job.destination {
+            Destination::Postgres(target) => {
+                let (opened, writer) = door::open(job, target).await?;
+                let sequences = target.connect(&Session::new("pgstream-aws sequences")).await?;
+                Ok::<_, Error>((opened, Some((writer, sequences))))
+            }
+            Destination::Stdout => Ok((door::open_without_target(job).await?, None)),
+        }
+    };
+    let (opened, sink) = tokio::select! {
+        () = cancel.cancelled() => return Ok(()),
+        opened = open => opened?,
+    };
+    match sink {
+        Some((writer, sequences)) => to_server(job, monitor, cancel, opened, writer, sequences).await,
+        None => to_stdout(job, monitor, cancel, opened).await,
+    }
+}
+
+async fn to_server(
+    job: &Job,
+    monitor: &Arc<Monitor>,
+    cancel: &CancellationToken,
+    opened: Opened,
+    writer: Writer,
+    sequences_target: Client,
+) -> Result<(), Error> {
+    let position = opened.position;
+    let (work, todo) = mpsc::channel(1);
+    let (report, applied) = watch::channel(Applied { done: 0, applied: position, durable: position });
+    let ledger = writer.ledger.clone();
+    let applier = Applier::new(writer, report, Arc::clone(monitor)).await?;
+    let options = start_options(job, &opened);
+    let stream = opened.replication.start(position, &options).await?;
+    tracing::info!(slot = job.slot, %position, binary = options.binary, "streaming");
+    monitor.enter(Phase::Streaming);
+
+    let mut applying = AbortOnDropHandle::new(tokio::spawn(applier.run(todo)));
+    let mut reader =
+        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), ledger, job.limits);
+    let mut sequences = Sequences::default();
+    let read = tokio::select! {
+        read = reader.run(work, cancel) => read,
+        Err(error) = follow_sequences(&mut sequences, &opened.source, &sequences_target, &job.filter) => Err(error),
+    };
+    // The sender is gone: the applier finishes the transaction it is in, makes it durable and ends.
+    let Ok(joined) = timeout(STOP_PATIENCE, &mut applying).await else {
+        tracing::warn!("the target is still busy with a transaction: left to roll back, it will be applied again");
+        return read;
+    };
+    joined.map_err(|panic| Error::Protocol { problem: format!("the applier ended early: {panic}") })??;
+    read?;
+    if cancel.is_cancelled() {
+        let last = sequences.carry_over(&opened.source, &sequences_target, &job.filter);
+        if let Ok(Err(error)) = timeout(LAST_SEQUENCES, last).await {
+            tracing::warn!(%error, "sequences were not carried over a last time");
+        }
+        reader.close().await?;
+    }
+    Ok(())
+}
+
+async fn to_stdout(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken, opened: Opened) -> Result<(), Error> {
+    let position = opened.position;
+    let (work, todo) = mpsc::channel(1);
+    let (report, applied) = watch::channel(Applied { done: 0, applied: position, durable: position });
+    let options = start_options(job, &opened);
+    let stream = opened.replication.start(position, &options).await?;
+    monitor.enter(Phase::Streaming);
+    let printing = AbortOnDropHandle::new(tokio::spawn(Printer::new(report, Arc::clone(monitor)).run(todo)));
+    let mut reader =
+        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), Default::default(), job.limits);
+    let read = reader.run(work, cancel).await;
+    printing.await.map_err(|panic| Error::Protocol { problem: format!("the printer ended early: {panic}") })??;
+    read?;
+    reader.close().await
+}
+
+async fn follow_sequences(
+    sequences: &mut Sequences,
+    source: &Client,
+    target: &Client,
+    filter: &TableFilter,
+) -> Result<(), Error> {
+    let mut tick = interval(SEQUENCE_INTERVAL);
+    loop {
+        tick.tick().await;
+        sequences.carry_over(source, target, filter).await?;
+    }
+}
+
+fn start_options(job: &Job, opened: &Opened) -> StartOptions {
+    StartOptions {
+        slot: job.slot.clone(),
+        publications: vec![job.publication.clone()],
+        proto_version: opened.proto_version,
+        binary: opened.binary,
+        messages: false,
+    }
+}

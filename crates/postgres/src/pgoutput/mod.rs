@@ -38,7 +38,7 @@ use std::{
 pub use error::{DecodeError, Fault};
 pub use message::{LogicalMessage, Message, Old, Prepared, Truncate};
 pub use relation::{Column, Relation, ReplicaIdentity};
-pub use tuple::{Cell, Cells, Tuple};
+pub use tuple::{Cell, Cells, SavedTuple, Tuple};
 
 /// A transaction id as the stream carries it: 32 bits, without its epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,6 +11,7 @@ use super::{DecodeError, Fault, reader::Reader};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuple<'a> {
     columns: u16,
+    unchanged: bool,
     cells: &'a [u8],
 }
 
@@ -34,9 +35,11 @@ impl<'a> Tuple<'a> {
         // A cell is one byte or more.
         reader.require(usize::from(columns))?;
         let start = reader.rest();
+        let mut unchanged = false;
         for _ in 0..columns {
             match reader.u8()? {
-                b'n' | b'u' => {}
+                b'n' => {}
+                b'u' => unchanged = true,
                 b't' | b'b' => {
                     // A length is an Int32; a negative one is larger than any message and fails as such.
                     let length = reader.u32()?;
@@ -46,7 +49,7 @@ impl<'a> Tuple<'a> {
             }
         }
         let cells = &start[..start.len() - reader.rest().len()];
-        Ok(Self { columns, cells })
+        Ok(Self { columns, unchanged, cells })
     }
 
     /// Number of columns.
@@ -67,10 +70,47 @@ impl<'a> Tuple<'a> {
         Cells { left: self.columns, rest: self.cells }
     }
 
-    /// The cells as they came, without the count.
+    /// Whether a cell is [`Cell::Unchanged`].
     #[must_use]
-    pub fn as_bytes(&self) -> &'a [u8] {
-        self.cells
+    pub fn has_unchanged(&self) -> bool {
+        self.unchanged
+    }
+
+    /// Appends the cells to `arena`, to be read from there after the message is gone.
+    pub fn save(&self, arena: &mut Vec<u8>) -> SavedTuple {
+        let start = arena.len();
+        arena.extend_from_slice(self.cells);
+        SavedTuple { start, length: self.cells.len(), columns: self.columns, unchanged: self.unchanged }
+    }
+}
+
+/// Where a [`Tuple`] lies in the arena that it was saved to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SavedTuple {
+    start: usize,
+    length: usize,
+    columns: u16,
+    unchanged: bool,
+}
+
+impl SavedTuple {
+    /// The tuple, in the arena that it was saved to. In any other it has fewer cells or wrong ones.
+    #[must_use]
+    pub fn tuple<'a>(&self, arena: &'a [u8]) -> Tuple<'a> {
+        let cells = arena.get(self.start..self.end()).unwrap_or_default();
+        Tuple { columns: self.columns, unchanged: self.unchanged, cells }
+    }
+
+    /// Whether a cell is [`Cell::Unchanged`].
+    #[must_use]
+    pub fn has_unchanged(&self) -> bool {
+        self.unchanged
+    }
+
+    /// One past the last byte of the tuple in its arena.
+    #[must_use]
+    pub fn end(&self) -> usize {
+        self.start + self.length
     }
 }
 
@@ -88,6 +128,14 @@ impl<'a> IntoIterator for Tuple<'a> {
 pub struct Cells<'a> {
     left: u16,
     rest: &'a [u8],
+}
+
+impl Cells<'_> {
+    /// Bytes of the cells still to come: the value just returned ends this far before the end of its tuple.
+    #[must_use]
+    pub fn bytes_left(&self) -> usize {
+        self.rest.len()
+    }
 }
 
 impl<'a> Iterator for Cells<'a> {

@@ -1,0 +1,27 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint matrix demo
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Fetch PostgreSQL 18 and the client tools into a cache outside the repository
+	@scripts/fetch-postgres
+
+demo: setup ## Replicate between two local servers, live
+	cargo run -q -p pgstream-aws --example demo
+
+lint: ## Formatting and clippy
+	@scripts/step format cargo fmt --all --check
+	@scripts/step clippy cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# Nothing is built twice: nextest builds the binary that the end-to-end tests run.
+test: lint ## Everything that CI checks
+	@scripts/step servers scripts/fetch-postgres all
+	@scripts/step dependencies scripts/check-dependencies
+	@scripts/step tests cargo nextest run --locked --workspace --all-targets
+	@scripts/step doctests cargo test --locked --workspace --doc --quiet
+	@scripts/step documentation env RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	@scripts/step matrix scripts/matrix
+
+matrix: ## The matrix_* tests from each PostgreSQL version to the newest
+	@scripts/matrix

@@ -1,0 +1,370 @@
+//! Everything that must hold before `init` writes anything.
+//!
+//! All problems come at once: an operator who must ask somebody else for each right asks once.
+
+use pgstream_postgres::{Client, Server};
+
+use super::{
+    Error, Problem,
+    error::list,
+    init::InitSettings,
+    migrate::{self, Installed},
+    names::Names,
+    publication,
+    slot::{self, PLUGIN, Record, SlotState},
+    tables::{self, Table, Tables},
+};
+
+/// Server versions that are tested.
+const OLDEST: u32 = 13;
+const NEWEST: u32 = 18;
+
+/// What was found, and what follows from it.
+pub(crate) struct Plan {
+    pub(crate) major: u32,
+    pub(crate) installed: Installed,
+    pub(crate) tables: Tables,
+    pub(crate) publication: publication::Plan,
+    /// Tables that need an identity before they are published.
+    pub(crate) keyless: Vec<Table>,
+    pub(crate) slot: SlotPlan,
+    /// Empty when the slot is not meant.
+    pub(crate) system_identifier: String,
+}
+
+/// What to do about the slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SlotPlan {
+    /// Nothing: it is there and on record.
+    Keep,
+    /// Create it and record it.
+    Create,
+    /// It is there; finish its record.
+    Record,
+    /// It was there before us; put it on record as such.
+    Adopt,
+}
+
+/// Server-wide facts, in one round trip.
+struct Facts {
+    role: String,
+    database: String,
+    in_recovery: bool,
+    wal_level: String,
+    /// `rds.logical_replication`, where there is such a thing.
+    rds_logical: Option<String>,
+    slots_used: i64,
+    slots_max: i64,
+    may_create: bool,
+    system_identifier: Option<String>,
+}
+
+/// Looks at everything. Fails with [`Error::Refused`] when something is in the way.
+pub(crate) async fn check(
+    server: &Server,
+    client: &mut Client,
+    names: &Names,
+    settings: &InitSettings,
+) -> Result<Plan, Error> {
+    let mut problems = Vec::new();
+    let major = client.major_version().await?;
+    if !(OLDEST..=NEWEST).contains(&major) {
+        problems.push(Problem::new(
+            "source::version",
+            format!("PostgreSQL {major} is not supported"),
+            format!("use a server of version {OLDEST} to {NEWEST}"),
+        ));
+        if major < OLDEST {
+            return Err(refused(server, problems));
+        }
+    }
+    let mut facts = facts(client).await?;
+    if facts.in_recovery {
+        // Nothing can be tried on a server that cannot write, and the primary may have none of its problems.
+        problems.push(Problem::new(
+            "source::in_recovery",
+            "the server is a standby (in recovery)",
+            "connect to the primary: on Aurora the cluster's writer endpoint, not a `-ro-` or replica endpoint",
+        ));
+        return Err(refused(server, problems));
+    }
+    let installed = migrate::installed(client).await?;
+    let tables = tables::read(&**client).await.map_err(client.failed("listing tables"))?;
+    let publication = publication::Plan::make(client, &names.publication, &tables, &settings.tables).await?;
+    let published_before = matches!(publication, publication::Plan::Update { .. });
+    let keyless: Vec<Table> =
+        publication.published(&tables).into_iter().filter(|table| table.lacks_identity()).cloned().collect();
+
+    if settings.part.migrations() {
+        schema_problems(&facts, &installed, published_before, &mut problems);
+        ownership_problems(&facts, &publication, &keyless, &mut problems);
+    } else if !installed.is_current() || !published_before {
+        problems.push(Problem::new(
+            "source::not_migrated",
+            "schema pgstream or the publication is missing or of an older version",
+            "run `pgstream-aws init --migrations-only` first, or `pgstream-aws init` for everything",
+        ));
+    }
+    let mut slot = SlotPlan::Keep;
+    if settings.part.slot() {
+        wal_level_problems(&facts, &mut problems);
+        match probe(server).await {
+            Ok(system) => facts.system_identifier = Some(system),
+            Err(problem) => problems.push(*problem),
+        }
+        let found = slot::read(client, &names.slot).await?;
+        let record = slot::record(client, &names.slot).await?;
+        let considered = Slot { name: &names.slot, found, record, published_before };
+        match considered.plan(&facts) {
+            Ok(plan) => slot = plan,
+            Err(problem) => problems.push(*problem),
+        }
+        if slot == SlotPlan::Create && facts.slots_used >= facts.slots_max {
+            problems.push(Problem::new(
+                "source::no_free_slot",
+                format!("all {} replication slots are in use", facts.slots_max),
+                "drop one that nobody needs (`SELECT slot_name, active FROM pg_replication_slots`), or raise \
+                 max_replication_slots and restart",
+            ));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(refused(server, problems));
+    }
+    let system_identifier = facts.system_identifier.unwrap_or_default();
+    Ok(Plan { major, installed, tables, publication, keyless, slot, system_identifier })
+}
+
+fn refused(server: &Server, problems: Vec<Problem>) -> Error {
+    Error::Refused { server: server.to_string(), problems }
+}
+
+/// `SHOW rds.logical_replication` works on any server once somebody has SET it: only `pg_settings` tells.
+async fn facts(client: &Client) -> Result<Facts, Error> {
+    let row = client
+        .query_one(
+            "SELECT current_user::text, current_database()::text, pg_is_in_recovery(),
+                    (SELECT setting FROM pg_settings WHERE name = 'wal_level'),
+                    (SELECT setting FROM pg_settings WHERE name = 'rds.logical_replication' AND category <> 'Customized Options'),
+                    (SELECT count(*) FROM pg_replication_slots),
+                    current_setting('max_replication_slots')::int8,
+                    has_database_privilege(current_database(), 'CREATE')",
+            &[],
+        )
+        .await
+        .map_err(client.failed("reading the server's settings"))?;
+    Ok(Facts {
+        role: row.get(0),
+        database: row.get(1),
+        in_recovery: row.get(2),
+        wal_level: row.get(3),
+        rds_logical: row.get(4),
+        slots_used: row.get(5),
+        slots_max: row.get(6),
+        may_create: row.get(7),
+        system_identifier: None,
+    })
+}
+
+/// Whether the role may replicate cannot be read anywhere: on RDS `rolreplication` is false for roles that may.
+async fn probe(server: &Server) -> Result<String, Box<Problem>> {
+    let identify = async { server.replicate().await?.identify_system().await };
+    identify.await.map(|identity| identity.system_identifier).map_err(|error| {
+        let help = miette::Diagnostic::help(&error).map(|help| help.to_string());
+        Box::new(Problem::new(
+            "source::replication_privilege",
+            format!("no replication connection can be opened: {error}"),
+            format!(
+                "on RDS and Aurora: `GRANT rds_replication TO …`; elsewhere: `ALTER ROLE … REPLICATION` and a pg_hba.conf \
+                 line for it{}",
+                help.map(|help| format!(". For this error: {help}")).unwrap_or_default()
+            ),
+        ))
+    })
+}
+
+fn wal_level_problems(facts: &Facts, problems: &mut Vec<Problem>) {
+    if facts.wal_level == "logical" {
+        return;
+    }
+    let fix = match facts.rds_logical.as_deref() {
+        Some("on" | "1" | "true") => {
+            "rds.logical_replication is set but not in effect: reboot the instance (on Aurora: the writer)"
+        }
+        Some(_) => {
+            "set rds.logical_replication = 1 in the parameter group (on Aurora: the cluster parameter group) and reboot: \
+             `pgstream-aws provision plan` shows how"
+        }
+        None => "`ALTER SYSTEM SET wal_level = logical`, then restart the server",
+    };
+    problems.push(Problem::new("source::wal_level", format!("wal_level is `{}`, not `logical`", facts.wal_level), fix));
+}
+
+fn schema_problems(facts: &Facts, installed: &Installed, published: bool, problems: &mut Vec<Problem>) {
+    if !installed.foreign.is_empty() {
+        problems.push(Problem::new(
+            "source::schema_of_another_program",
+            format!("schema pgstream holds {}, which this program did not make", list(&installed.foreign)),
+            "remove them with the program that made them (`pgstream destroy`), or rename that schema",
+        ));
+    } else if installed.schema && !installed.is_current() && !installed.may_create {
+        problems.push(Problem::new(
+            "source::schema_privilege",
+            format!("role {} may not create tables in schema pgstream", facts.role),
+            format!(
+                "run init as {}, or `GRANT CREATE ON SCHEMA pgstream TO {}`",
+                installed.owner.as_deref().unwrap_or("its owner"),
+                pgstream_postgres::quote_ident(&facts.role)
+            ),
+        ));
+    }
+    if !facts.may_create && (!installed.schema || !published) {
+        problems.push(Problem::new(
+            "source::create_privilege",
+            format!("role {} may not create schemas and publications in database {}", facts.role, facts.database),
+            format!(
+                "GRANT CREATE ON DATABASE {} TO {};",
+                pgstream_postgres::quote_ident(&facts.database),
+                pgstream_postgres::quote_ident(&facts.role)
+            ),
+        ));
+    }
+}
+
+fn ownership_problems(facts: &Facts, plan: &publication::Plan, keyless: &[Table], problems: &mut Vec<Problem>) {
+    let foreign: Vec<&Table> = keyless.iter().filter(|table| !table.owned).collect();
+    if !foreign.is_empty() {
+        let names: Vec<String> = foreign.iter().map(|t| format!("{} (owner {})", t.name, t.owner)).collect();
+        let sql: Vec<String> =
+            foreign.iter().map(|table| format!("ALTER TABLE {} REPLICA IDENTITY FULL;", table.name)).collect();
+        problems.push(Problem::new(
+            "source::replica_identity",
+            format!(
+                "these tables have no usable replica identity, and role {} does not own them: {}. Published as they are, \
+                 UPDATE and DELETE on them would fail for everybody",
+                facts.role,
+                list(&names)
+            ),
+            format!(
+                "as the owner of each: {} Or leave the tables out with `modifiers.filter.exclude_tables`",
+                sql.join(" ")
+            ),
+        ));
+    }
+    let foreign: Vec<&Table> = plan.named().iter().filter(|table| !table.owned).collect();
+    if !foreign.is_empty() {
+        let mut owners: Vec<&str> = foreign.iter().map(|table| table.owner.as_str()).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        let names: Vec<String> = foreign.iter().map(|t| format!("{} (owner {})", t.name, t.owner)).collect();
+        let role = pgstream_postgres::quote_ident(&facts.role);
+        let grants: Vec<String> =
+            owners.iter().map(|owner| format!("GRANT {} TO {role};", pgstream_postgres::quote_ident(owner))).collect();
+        problems.push(Problem::new(
+            "source::publish_privilege",
+            format!("only their owner can publish these tables, and role {} is not: {}", facts.role, list(&names)),
+            format!("{} Or run init as a role that may publish all tables", grants.join(" ")),
+        ));
+    }
+    if let publication::Plan::Update { found, add } = plan {
+        if !found.owned && (!add.is_empty() || !found.is_standard()) {
+            problems.push(Problem::new(
+                "source::publication_owner",
+                format!("publication {} must be changed, and belongs to {}", found.name, found.owner),
+                format!(
+                    "run init as {}, or `ALTER PUBLICATION {} OWNER TO {};`",
+                    found.owner,
+                    pgstream_postgres::quote_ident(&found.name),
+                    pgstream_postgres::quote_ident(&facts.role)
+                ),
+            ));
+        }
+    }
+}
+
+/// A slot as found and as recorded.
+struct Slot<'a> {
+    name: &'a str,
+    found: Option<SlotState>,
+    record: Option<Record>,
+    published_before: bool,
+}
+
+impl Slot<'_> {
+    fn plan(&self, facts: &Facts) -> Result<SlotPlan, Box<Problem>> {
+        let forget = "run `pgstream-aws destroy --slot-only`, then init, and copy the tables again with a new snapshot";
+        if let (Some(record), Some(system)) = (&self.record, &facts.system_identifier) {
+            if record.system_identifier != *system {
+                return Err(Box::new(Problem::new(
+                    "source::other_system",
+                    format!(
+                        "slot {} was created on system {}, but this server is system {system}: a restored or copied \
+                         database, another history",
+                        self.name, record.system_identifier
+                    ),
+                    forget,
+                )));
+            }
+        }
+        match (&self.found, &self.record) {
+            (Some(found), record) => {
+                if let Some(problem) = unusable(found, facts, forget) {
+                    return Err(Box::new(problem));
+                }
+                if !self.published_before {
+                    return Err(Box::new(Problem::new(
+                        "source::slot_before_publication",
+                        format!(
+                            "slot {} exists but its publication does not: the changes it keeps were not published",
+                            self.name
+                        ),
+                        forget,
+                    )));
+                }
+                Ok(match record {
+                    Some(Record { fence: Some(_), .. }) => SlotPlan::Keep,
+                    Some(Record { fence: None, .. }) => SlotPlan::Record,
+                    None => SlotPlan::Adopt,
+                })
+            }
+            (None, Some(Record { fence: Some(_), created_at, .. })) => Err(Box::new(Problem::new(
+                "source::slot_gone",
+                format!(
+                    "slot {} was created at {created_at} and is gone (dropped, or not carried over by a failover): changes \
+                     since it was last read are not kept anywhere",
+                    self.name
+                ),
+                forget,
+            ))),
+            (None, _) => Ok(SlotPlan::Create),
+        }
+    }
+}
+
+/// Why a slot of that name cannot be ours.
+fn unusable(found: &SlotState, facts: &Facts, forget: &str) -> Option<Problem> {
+    let other = "choose another name with `--replication-slot`, or drop that slot if nobody needs it: `SELECT \
+                 pg_drop_replication_slot(…)`";
+    let name = &found.name;
+    let (code, message, fix) = match (&found.plugin, &found.database) {
+        (None, _) => ("source::slot_physical", format!("slot {name} is a physical slot"), other),
+        (Some(plugin), _) if plugin != PLUGIN => {
+            ("source::slot_plugin", format!("slot {name} is of plugin {plugin}, not {PLUGIN}"), other)
+        }
+        (_, Some(database)) if *database != facts.database => {
+            ("source::slot_database", format!("slot {name} belongs to database {database}"), other)
+        }
+        _ if found.temporary => ("source::slot_temporary", format!("slot {name} is temporary"), other),
+        _ if found.two_phase => {
+            ("source::slot_two_phase", format!("slot {name} decodes prepared transactions in two phases"), other)
+        }
+        _ if found.is_lost() => {
+            let reason = found.invalidation_reason.as_deref().unwrap_or("wal_removed");
+            let message =
+                format!("slot {name} is lost ({reason}): the server no longer has the changes it should hand out");
+            ("source::slot_lost", message, forget)
+        }
+        _ => return None,
+    };
+    Some(Problem::new(code, message, fix))
+}

@@ -1,0 +1,230 @@
+//! From batches to the target: set-wise, exact on doubt.
+//!
+//! ```text
+//!  chunk ─> net effect ─> BEGIN; deletes, updates, inserts a table; progress row; COMMIT   one target transaction
+//!              │ doubtful, refused, or a row too few
+//!              └────────> the same chunk again, row by row, in commit order
+//! ```
+//! The invariant: rows and the progress row that covers them commit together, under this replicator's epoch.
+
+mod durability;
+mod pipeline;
+mod rowwise;
+mod setwise;
+mod statements;
+mod tables;
+mod values;
+
+use std::{sync::Arc, time::Duration};
+
+use pgstream_postgres::{Class, Client, Lsn, pgoutput::Timestamp};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
+
+use self::{durability::Durability, tables::Tables};
+use super::{
+    Error,
+    door::Writer,
+    net::Planner,
+    status::{Monitor, RowCounts},
+    work::{Applied, Boundary, Chunk, Work},
+};
+use crate::target::progress::{ADVANCE, Claim};
+
+/// How often the target is asked what it has flushed while commits wait. Its WAL writer flushes every 200 ms.
+const DURABILITY_POLL: Duration = Duration::from_millis(100);
+
+/// The one session that writes to the target.
+pub struct Applier {
+    client: Client,
+    claim: Claim,
+    replica_role: bool,
+    tables: Tables,
+    planner: Planner,
+    advance: tokio_postgres::Statement,
+    positions: tokio_postgres::Statement,
+    durability: Durability,
+    report: watch::Sender<Applied>,
+    monitor: Arc<Monitor>,
+    /// A source transaction is longer than the chunks that were applied: its target transaction is open.
+    open: bool,
+    /// Rows of the open transaction.
+    rows: RowCounts,
+}
+
+impl Applier {
+    /// An applier that tells `report` what it has done.
+    ///
+    /// # Errors
+    /// When the session fails.
+    pub async fn new(writer: Writer, report: watch::Sender<Applied>, monitor: Arc<Monitor>) -> Result<Self, Error> {
+        let Writer { client, claim, replica_role, .. } = writer;
+        let positions = if client.query_one(durability::POSITIONS, &[]).await.is_ok() {
+            durability::POSITIONS
+        } else {
+            // A target that cannot tell what is flushed waits for it at each commit.
+            let failed = client.failed("preparing the apply session");
+            client.batch_execute("SET synchronous_commit = on").await.map_err(failed)?;
+            "SELECT '0/0'::pg_lsn, '0/0'::pg_lsn"
+        };
+        let failed = client.failed("preparing the apply session");
+        let (advance, positions) =
+            futures::future::try_join(client.prepare(ADVANCE), client.prepare(positions)).await.map_err(failed)?;
+        let start = report.borrow().durable;
+        Ok(Self {
+            client,
+            claim,
+            replica_role,
+            tables: Tables::default(),
+            planner: Planner::default(),
+            advance,
+            positions,
+            durability: Durability::new(start),
+            report,
+            monitor,
+            open: false,
+            rows: RowCounts::default(),
+        })
+    }
+
+    /// Applies work until the reader is gone, then makes it durable.
+    ///
+    /// # Errors
+    /// When a change cannot be applied or the target fails; nothing of its transaction is kept.
+    pub async fn run(mut self, mut todo: mpsc::Receiver<Work>) -> Result<(), Error> {
+        loop {
+            tokio::select! {
+                biased;
+                work = todo.recv() => match work {
+                    Some(Work::Chunk(chunk)) => {
+                        self.chunk(chunk).await?;
+                        self.report.send_modify(|applied| applied.done += 1);
+                    }
+                    Some(Work::Idle(end)) => {
+                        self.commit(end, None, 0, true).await?;
+                        self.report.send_modify(|applied| applied.done += 1);
+                    }
+                    None => break,
+                },
+                () = sleep(DURABILITY_POLL), if self.durability.is_waiting() && !self.open => {
+                    let row = self.client.query_one(&self.positions, &[]).await;
+                    let row = row.map_err(self.client.failed("asking what is flushed"))?;
+                    self.flushed(row.get(1));
+                }
+            }
+        }
+        self.finish().await
+    }
+
+    async fn chunk(&mut self, mut chunk: Chunk) -> Result<(), Error> {
+        self.tables.announce(std::mem::take(&mut chunk.relations));
+        self.load_tables(&chunk).await?;
+        let continues = chunk.boundary == Some(Boundary::Open);
+        let savepoint = self.open || continues;
+        let begin = match (self.open, savepoint) {
+            (false, false) => "BEGIN; SET CONSTRAINTS ALL DEFERRED",
+            (false, true) => "BEGIN; SET CONSTRAINTS ALL DEFERRED; SAVEPOINT chunk",
+            (true, _) => "SAVEPOINT chunk",
+        };
+        let rows = match setwise::apply(&self.client, &mut self.tables, &mut self.planner, &chunk, begin).await {
+            Ok(rows) => rows,
+            Err(setwise::Failure::Stop(error)) => return Err(error),
+            Err(setwise::Failure::Doubt(why)) => {
+                tracing::debug!(why, "applying a batch row by row");
+                self.monitor.fell_back();
+                let again = if savepoint {
+                    "ROLLBACK TO SAVEPOINT chunk"
+                } else {
+                    "ROLLBACK; BEGIN; SET CONSTRAINTS ALL DEFERRED"
+                };
+                self.execute(again).await?;
+                rowwise::apply(&self.client, &mut self.tables, &chunk).await?
+            }
+        };
+        self.rows += rows;
+        if savepoint {
+            self.execute("RELEASE SAVEPOINT chunk").await?;
+        }
+        match chunk.boundary {
+            Some(Boundary::Commit { end }) => self.commit(end, chunk.commit_time, chunk.transactions, false).await,
+            Some(Boundary::Open) | None => {
+                self.open = true;
+                Ok(())
+            }
+        }
+    }
+
+    async fn load_tables(&mut self, chunk: &Chunk) -> Result<(), Error> {
+        for &(index, first) in &chunk.touched {
+            self.tables.load(&self.client, index, self.replica_role, chunk.commit_of(first)).await?;
+        }
+        Ok(())
+    }
+
+    /// Moves the progress and commits, with the rows that were applied since the last commit.
+    async fn commit(&mut self, end: Lsn, time: Option<Timestamp>, transactions: u64, alone: bool) -> Result<(), Error> {
+        let commit_time = time.and_then(Timestamp::system_time);
+        let failed = |client: &Client| client.failed("committing a batch");
+        if alone {
+            self.execute("BEGIN").await?;
+        }
+        let moved = self
+            .client
+            .execute(&self.advance, &[&self.claim.slot, &self.claim.epoch, &end, &commit_time])
+            .await
+            .map_err(failed(&self.client))?;
+        if moved != 1 {
+            return Err(Error::Fenced { slot: self.claim.slot.clone() });
+        }
+        let (committed, positions) =
+            futures::future::join(self.client.batch_execute("COMMIT"), self.client.query_one(&self.positions, &[]))
+                .await;
+        committed.map_err(|error| self.refused_at_commit(error, end))?;
+        let positions = positions.map_err(failed(&self.client))?;
+        self.open = false;
+        self.durability.committed(positions.get(0), end);
+        let rows = std::mem::take(&mut self.rows);
+        self.monitor.committed(end, time.map(Timestamp::unix_micros), transactions, rows);
+        self.report.send_modify(|applied| applied.applied = end);
+        self.flushed(positions.get(1));
+        Ok(())
+    }
+
+    /// Deferred constraints speak at COMMIT.
+    fn refused_at_commit(&self, error: tokio_postgres::Error, end: Lsn) -> Error {
+        let error = self.client.failed("committing a batch")(error);
+        match error.class() {
+            Class::Data => Error::Deferred { lsn: end, source: error },
+            _ => error.into(),
+        }
+    }
+
+    fn flushed(&mut self, flushed: Lsn) {
+        let durable = self.durability.flushed(flushed);
+        self.monitor.durable(durable);
+        self.report.send_if_modified(|applied| {
+            let moved = applied.durable != durable;
+            applied.durable = durable;
+            moved
+        });
+    }
+
+    /// A commit that waits for the disk takes all earlier ones with it.
+    async fn finish(&mut self) -> Result<(), Error> {
+        if self.open {
+            self.execute("ROLLBACK").await?;
+        }
+        if self.durability.is_waiting() {
+            self.execute("SET synchronous_commit = on").await?;
+            let end = self.report.borrow().applied;
+            self.commit(end, None, 0, true).await?;
+        }
+        Ok(())
+    }
+
+    async fn execute(&self, sql: &str) -> Result<(), Error> {
+        Ok(self.client.batch_execute(sql).await.map_err(self.client.failed("applying a batch"))?)
+    }
+}

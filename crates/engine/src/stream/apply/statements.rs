@@ -1,0 +1,200 @@
+//! The statements for one target table, as text.
+//!
+//! Set-wise ones take one array a column; values in text form come as `text[]` and are cast, which works for every
+//! type. Row-wise ones take one parameter a column.
+
+use super::{super::relation::TargetTable, values::Form};
+
+/// A column of a set-wise statement: its index in the table, and the form of its values.
+pub type Sent = (usize, Form);
+
+/// `INSERT` of many rows from arrays.
+pub fn insert_set(table: &TargetTable, sent: &[Sent]) -> String {
+    let columns: Vec<&str> = sent.iter().map(|&(i, _)| table.columns[i].ident.as_str()).collect();
+    format!(
+        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}",
+        table.name,
+        columns.join(", "),
+        values(table, sent).join(", "),
+        arrays(table, sent)
+    )
+}
+
+/// `UPDATE` of many rows; the first `keys` of `sent` find the row, the others are set.
+pub fn update_set(table: &TargetTable, sent: &[Sent], keys: usize) -> String {
+    let values = values(table, sent);
+    let set: Vec<String> = sent[keys..]
+        .iter()
+        .zip(&values[keys..])
+        .map(|(&(i, _), value)| format!("{} = {value}", table.columns[i].ident))
+        .collect();
+    format!(
+        "UPDATE {}{} AS t SET {} FROM {} WHERE {}",
+        table.only,
+        table.name,
+        set.join(", "),
+        arrays(table, sent),
+        matches(table, &sent[..keys], &values)
+    )
+}
+
+/// `DELETE` of many rows by key.
+pub fn delete_set(table: &TargetTable, sent: &[Sent]) -> String {
+    format!(
+        "DELETE FROM {}{} AS t USING {} WHERE {}",
+        table.only,
+        table.name,
+        arrays(table, sent),
+        matches(table, sent, &values(table, sent))
+    )
+}
+
+/// `COPY … FROM STDIN` of these columns.
+pub fn copy(table: &TargetTable, columns: &[usize], form: Form) -> String {
+    let columns: Vec<&str> = columns.iter().map(|&i| table.columns[i].ident.as_str()).collect();
+    let form = match form {
+        Form::Text => "text",
+        Form::Binary => "binary",
+    };
+    format!("COPY {} ({}) FROM STDIN (FORMAT {form})", table.name, columns.join(", "))
+}
+
+/// `INSERT` of one row.
+pub fn insert_row(table: &TargetTable, columns: &[usize]) -> String {
+    if columns.is_empty() {
+        return format!("INSERT INTO {} DEFAULT VALUES", table.name);
+    }
+    let names: Vec<&str> = columns.iter().map(|&i| table.columns[i].ident.as_str()).collect();
+    let parameters: Vec<String> = (1..=columns.len()).map(|n| format!("${n}")).collect();
+    format!(
+        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
+        table.name,
+        names.join(", "),
+        parameters.join(", ")
+    )
+}
+
+/// `UPDATE` of one row: parameters are the set columns, then what finds the row. One that sets nothing still has to
+/// find its row.
+pub fn update_row(table: &TargetTable, set: &[usize], find: &Find) -> String {
+    if set.is_empty() {
+        return format!(
+            "SELECT 1 FROM {}{} AS t WHERE {} FOR UPDATE",
+            table.only,
+            table.name,
+            find.condition(table, 0)
+        );
+    }
+    let assignments: Vec<String> =
+        set.iter().enumerate().map(|(n, &i)| format!("{} = ${}", table.columns[i].ident, n + 1)).collect();
+    format!(
+        "UPDATE {}{} AS t SET {} WHERE {}",
+        table.only,
+        table.name,
+        assignments.join(", "),
+        find.condition(table, set.len())
+    )
+}
+
+/// `DELETE` of one row.
+pub fn delete_row(table: &TargetTable, find: &Find) -> String {
+    format!("DELETE FROM {}{} AS t WHERE {}", table.only, table.name, find.condition(table, 0))
+}
+
+/// Moves a row whose `GENERATED ALWAYS AS IDENTITY` column changed, which UPDATE may not set: parameters are the set
+/// columns, then what finds the row; columns that are not set keep the old row's values.
+pub fn replace_row(table: &TargetTable, set: &[usize], find: &Find) -> String {
+    let writable: Vec<usize> = (0..table.columns.len()).filter(|&i| !table.columns[i].generated).collect();
+    let names: Vec<&str> = writable.iter().map(|&i| table.columns[i].ident.as_str()).collect();
+    let values: Vec<String> = writable
+        .iter()
+        .map(|i| match set.iter().position(|s| s == i) {
+            Some(n) => format!("${}::{}", n + 1, table.columns[*i].type_sql),
+            None => format!("old.{}", table.columns[*i].ident),
+        })
+        .collect();
+    format!(
+        "WITH old AS (DELETE FROM {}{} AS t WHERE {} RETURNING t.*)
+         INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM old",
+        table.only,
+        table.name,
+        find.condition(table, set.len()),
+        table.name,
+        names.join(", "),
+        values.join(", ")
+    )
+}
+
+/// How one row is found.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Find {
+    /// By key columns.
+    Key(Vec<usize>),
+    /// By every column that is sent: one of several equal rows. Compares the stored bytes, which every type has, so that 1.0 is not taken for 1.00.
+    Image(Vec<usize>),
+}
+
+impl Find {
+    /// The columns whose values are parameters.
+    pub fn columns(&self) -> &[usize] {
+        match self {
+            Self::Key(columns) | Self::Image(columns) => columns,
+        }
+    }
+
+    fn condition(&self, table: &TargetTable, before: usize) -> String {
+        let parameter = |n: usize, i: usize| format!("${}::{}", before + n + 1, table.columns[i].type_sql);
+        match self {
+            Self::Key(columns) => columns
+                .iter()
+                .enumerate()
+                .map(|(n, &i)| format!("t.{} = ${}", table.columns[i].ident, before + n + 1))
+                .collect::<Vec<_>>()
+                .join(" AND "),
+            Self::Image(columns) => {
+                let row: Vec<String> = columns.iter().map(|&i| format!("c.{}", table.columns[i].ident)).collect();
+                let image: Vec<String> = columns.iter().enumerate().map(|(n, &i)| parameter(n, i)).collect();
+                format!(
+                    "(t.tableoid, t.ctid) = (SELECT c.tableoid, c.ctid FROM {}{} AS c
+                      WHERE pg_catalog.record_image_eq(ROW({}), ROW({})) LIMIT 1)",
+                    table.only,
+                    table.name,
+                    row.join(", "),
+                    image.join(", ")
+                )
+            }
+        }
+    }
+}
+
+/// `unnest($1::a[], $2::b[]) AS s(c1, c2)`.
+fn arrays(table: &TargetTable, sent: &[Sent]) -> String {
+    let parameters: Vec<String> = sent
+        .iter()
+        .enumerate()
+        .map(|(n, &(i, form))| match form {
+            Form::Text => format!("${}::text[]", n + 1),
+            Form::Binary => format!("${}::{}[]", n + 1, table.columns[i].type_sql),
+        })
+        .collect();
+    let names: Vec<String> = (1..=sent.len()).map(|n| format!("c{n}")).collect();
+    format!("unnest({}) AS s({})", parameters.join(", "), names.join(", "))
+}
+
+fn values(table: &TargetTable, sent: &[Sent]) -> Vec<String> {
+    sent.iter()
+        .enumerate()
+        .map(|(n, &(i, form))| match form {
+            Form::Text => format!("s.c{}::{}", n + 1, table.columns[i].type_sql),
+            Form::Binary => format!("s.c{}", n + 1),
+        })
+        .collect()
+}
+
+fn matches(table: &TargetTable, keys: &[Sent], values: &[String]) -> String {
+    keys.iter()
+        .zip(values)
+        .map(|(&(i, _), value)| format!("t.{} = {value}", table.columns[i].ident))
+        .collect::<Vec<_>>()
+        .join(" AND ")
+}

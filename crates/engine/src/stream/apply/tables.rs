@@ -1,0 +1,178 @@
+//! The target tables of a stream and the statements prepared for them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use pgstream_postgres::{Client, Lsn};
+use tokio_postgres::Statement;
+
+use super::{
+    super::{
+        Error,
+        batch::RelIndex,
+        relation::{Key, SourceRelation, TargetTable},
+    },
+    statements::{self, Find, Sent},
+    values::Form,
+};
+
+/// Which statement for a table.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// Many rows from arrays.
+    InsertSet(Vec<Sent>),
+    /// Many rows from arrays; so many of the columns find the row.
+    UpdateSet(Vec<Sent>, usize),
+    /// Many rows by key.
+    DeleteSet(Vec<Sent>),
+    /// Rows in COPY format.
+    Copy(Vec<usize>, Form),
+    /// One row.
+    InsertRow(Vec<usize>),
+    /// One row.
+    UpdateRow(Vec<usize>, Find),
+    /// One row whose identity column changed.
+    ReplaceRow(Vec<usize>, Find),
+    /// One row.
+    DeleteRow(Find),
+}
+
+impl Shape {
+    fn sql(&self, table: &TargetTable) -> String {
+        match self {
+            Self::InsertSet(sent) => statements::insert_set(table, sent),
+            Self::UpdateSet(sent, keys) => statements::update_set(table, sent, *keys),
+            Self::DeleteSet(sent) => statements::delete_set(table, sent),
+            Self::Copy(columns, form) => statements::copy(table, columns, *form),
+            Self::InsertRow(columns) => statements::insert_row(table, columns),
+            Self::UpdateRow(set, find) => statements::update_row(table, set, find),
+            Self::ReplaceRow(set, find) => statements::replace_row(table, set, find),
+            Self::DeleteRow(find) => statements::delete_row(table, find),
+        }
+    }
+}
+
+/// One target table in use.
+pub struct Loaded {
+    /// The table.
+    pub table: TargetTable,
+    /// Columns that are written: all but the ones the target computes.
+    pub writable: Vec<usize>,
+    /// Its place among the tables that reference each other: parents before children.
+    pub rank: usize,
+    /// Whether this session's changes are checked by foreign keys, and cascade.
+    pub foreign_keys_fire: bool,
+    /// Tables whose deleted rows take rows of this one with them.
+    pub cascades_from: Vec<u32>,
+    prepared: HashMap<Shape, Statement>,
+}
+
+impl Loaded {
+    /// The prepared statement of this shape.
+    ///
+    /// # Errors
+    /// When the server refuses it.
+    pub async fn statement(&mut self, client: &Client, shape: &Shape) -> Result<Statement, tokio_postgres::Error> {
+        if let Some(statement) = self.prepared.get(shape) {
+            return Ok(statement.clone());
+        }
+        let statement = client.prepare(&shape.sql(&self.table)).await?;
+        self.prepared.insert(shape.clone(), statement.clone());
+        Ok(statement)
+    }
+
+    /// The key by which changes of one row are merged and applied together. Byte for byte is enough: the source reports
+    /// a key that changed in its bytes only as a changed key. `None` when changes must be applied one by one.
+    pub fn merge_key(&self) -> Option<&[usize]> {
+        match &self.table.key {
+            Key::Columns(key) => {
+                let guarded = self.writable.iter().any(|i| self.table.columns[*i].identity_always && !key.contains(i));
+                (!guarded).then_some(key)
+            }
+            Key::WholeRow | Key::Absent => None,
+        }
+    }
+
+    /// The columns that find a row on the target; `None` when updates and deletes cannot be applied.
+    pub fn find(&self) -> Option<Find> {
+        match &self.table.key {
+            Key::Columns(columns) => Some(Find::Key(columns.clone())),
+            Key::WholeRow => Some(Find::Image(self.writable.clone())),
+            Key::Absent => None,
+        }
+    }
+}
+
+/// All relation versions of a stream, and the target tables of those that changed.
+#[derive(Default)]
+pub struct Tables {
+    relations: Vec<Arc<SourceRelation>>,
+    loaded: Vec<Option<Loaded>>,
+}
+
+impl Tables {
+    /// Takes relation versions over, in the order of their indices.
+    pub fn announce(&mut self, relations: Vec<Arc<SourceRelation>>) {
+        self.loaded.resize_with(self.relations.len() + relations.len(), || None);
+        self.relations.extend(relations);
+    }
+
+    /// Reads the target table of a relation, unless that was done before.
+    ///
+    /// # Errors
+    /// [`Error::TableMissing`], [`Error::Shape`] or [`Error::Triggers`].
+    pub async fn load(&mut self, client: &Client, index: RelIndex, replica_role: bool, at: Lsn) -> Result<(), Error> {
+        let slot = index.0 as usize;
+        if self.loaded.get(slot).is_some_and(Option::is_some) {
+            return Ok(());
+        }
+        let relation = self
+            .relations
+            .get(slot)
+            .ok_or_else(|| Error::Protocol { problem: "a change of a relation that was never described".into() })?;
+        let Some(table) = TargetTable::load(client, relation, replica_role).await? else {
+            return Err(Error::TableMissing { table: relation.table.clone(), lsn: at });
+        };
+        let writable = (0..table.columns.len()).filter(|&i| !table.columns[i].generated).collect();
+        let (rank, cascades_from) = if replica_role { (0, Vec::new()) } else { references(client, table.oid).await? };
+        self.loaded[slot] = Some(Loaded {
+            table,
+            writable,
+            rank,
+            foreign_keys_fire: !replica_role,
+            cascades_from,
+            prepared: HashMap::new(),
+        });
+        Ok(())
+    }
+
+    /// A table that was loaded.
+    pub fn get(&self, index: RelIndex) -> Option<&Loaded> {
+        self.loaded.get(index.0 as usize)?.as_ref()
+    }
+
+    /// A table that was loaded, to prepare statements.
+    pub fn get_mut(&mut self, index: RelIndex) -> Option<&mut Loaded> {
+        self.loaded.get_mut(index.0 as usize)?.as_mut()
+    }
+}
+
+/// How many foreign keys lie between a table and one that references nothing, and from which tables deletes cascade to
+/// it. Cycles end the walk.
+async fn references(client: &Client, oid: u32) -> Result<(usize, Vec<u32>), Error> {
+    let row = client
+        .query_one(
+            "WITH RECURSIVE up(oid, depth) AS (
+                 SELECT $1::oid, 0
+                 UNION
+                 SELECT f.confrelid, up.depth + 1
+                   FROM up JOIN pg_constraint f ON f.contype = 'f' AND f.conrelid = up.oid AND f.confrelid <> up.oid
+                  WHERE up.depth < 64)
+             SELECT (SELECT max(depth) FROM up),
+                    array(SELECT DISTINCT confrelid FROM pg_constraint
+                           WHERE contype = 'f' AND conrelid = $1 AND confdeltype = 'c')",
+            &[&oid],
+        )
+        .await
+        .map_err(client.failed("reading the foreign keys of a target table"))?;
+    Ok((usize::try_from(row.get::<_, i32>(0)).unwrap_or_default(), row.get(1)))
+}

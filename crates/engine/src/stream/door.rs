@@ -1,0 +1,286 @@
+//! The checks at every connect: the stream goes on only on the history that the target holds.
+//!
+//! ```text
+//!  target: schema, lock, progress ─┐
+//!  source: identity, slot, publication ─┼─ compare ──> Opened, or the reason why not
+//!  ledger: what copies already hold ────┘
+//! ```
+//! The invariant: `slot.confirmed_flush_lsn <= progress`, on one system and one line of timelines.
+
+use pgstream_postgres::{
+    Client, Lsn, Server, Session,
+    replication::{Connection, Identity},
+};
+
+use super::{Error, Job};
+use crate::{
+    source::slot,
+    target::{
+        ledger::{self, Ledger},
+        migrate,
+        progress::{self, Claim, Progress},
+    },
+};
+
+/// Everything a stream works with, checked.
+pub struct Opened {
+    /// In replication mode, not yet streaming.
+    pub replication: Connection,
+    /// A session for questions to the source.
+    pub source: Client,
+    /// Where to start.
+    pub position: Lsn,
+    /// Highest pgoutput protocol of the server.
+    pub proto_version: u32,
+    /// Whether values travel in their binary form.
+    pub binary: bool,
+}
+
+/// The session that writes.
+pub struct Writer {
+    /// Its connection; holds the advisory lock.
+    pub client: Client,
+    /// The right to move the progress.
+    pub claim: Claim,
+    /// Whether it runs under `session_replication_role = replica`.
+    pub replica_role: bool,
+    /// What copies already hold.
+    pub ledger: Ledger,
+}
+
+/// Connects to both servers and checks that the one continues the other.
+///
+/// # Errors
+/// The first reason why the stream must not go on.
+pub async fn open(job: &Job, target: &Server) -> Result<(Opened, Writer), Error> {
+    let mut client = target.connect(&writer_session()).await?;
+    migrate::migrate(&mut client).await?;
+    progress::lock(&client, &job.slot).await?;
+    let replica_role = enter_replica_role(&client, job.disable_triggers).await?;
+
+    let (mut replication, identity, source, confirmed) = open_source(job).await?;
+    let ledger = Ledger::read(&client, &job.slot).await?;
+    if !ledger.is_empty() && !snapshot_complete(&client, &job.slot).await? {
+        return Err(Error::SnapshotIncomplete { slot: job.slot.clone() });
+    }
+    let recorded = match progress::read(&client, &job.slot).await? {
+        Some(recorded) => recorded,
+        None => first_progress(&client, &source, job, &identity, confirmed).await?,
+    };
+    let position = recorded.commit_end;
+    same_history(&mut replication, &identity, &recorded).await?;
+    if confirmed > position {
+        return Err(Error::SlotAhead { slot: job.slot.clone(), confirmed, applied: position });
+    }
+    let claim = progress::claim(&client, &job.slot).await?;
+    record_timeline(&client, &claim, identity.timeline).await?;
+
+    let opened = open_stream(job, replication, source, position, target_major(&client).await?).await?;
+    Ok((opened, Writer { client, claim, replica_role, ledger }))
+}
+
+/// The same for a target that keeps no state: the slot alone knows the position.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_without_target(job: &Job) -> Result<Opened, Error> {
+    let (replication, _, source, confirmed) = open_source(job).await?;
+    let mut opened = open_stream(job, replication, source, confirmed, 0).await?;
+    opened.binary = false;
+    Ok(opened)
+}
+
+async fn open_source(job: &Job) -> Result<(Connection, Identity, Client, Lsn), Error> {
+    let source = job.source.connect(&Session::new("pgstream-aws stream")).await?;
+    let mut replication = job.source.replicate().await?;
+    let identity = replication.identify_system().await?;
+    let confirmed = check_slot(&source, job).await?;
+    check_publication(&source, job).await?;
+    Ok((replication, identity, source, confirmed))
+}
+
+async fn open_stream(
+    job: &Job,
+    replication: Connection,
+    source: Client,
+    position: Lsn,
+    target_major: u32,
+) -> Result<Opened, Error> {
+    let major = source.major_version().await?;
+    let proto_version = match major {
+        ..=13 => 1,
+        14 => 2,
+        15 => 3,
+        16.. => 4,
+    };
+    let binary = major >= 14 && target_major >= 14 && !has_local_references(&source, &job.publication).await?;
+    Ok(Opened { replication, source, position, proto_version, binary })
+}
+
+/// The slot and the position it has confirmed, if this stream can read it.
+async fn check_slot(source: &Client, job: &Job) -> Result<Lsn, Error> {
+    let slot = job.slot.clone();
+    let Some(state) = slot::read(source, &slot).await? else {
+        return Err(Error::SlotMissing { slot });
+    };
+    if state.is_lost() {
+        return Err(Error::SlotLost {
+            slot,
+            reason: state.invalidation_reason.map_or_else(String::new, |r| format!(" ({r})")),
+        });
+    }
+    let problem = if state.plugin.as_deref() != Some(slot::PLUGIN) {
+        format!("is of plugin {}, not pgoutput", state.plugin.as_deref().unwrap_or("none (physical)"))
+    } else if state.database.as_deref() != Some(job.source.dsn().dbname()) {
+        format!("belongs to database {}", state.database.as_deref().unwrap_or("none"))
+    } else if state.two_phase {
+        "decodes prepared transactions before they commit (two_phase)".to_owned()
+    } else {
+        match state.confirmed_flush_lsn {
+            Some(confirmed) => return Ok(confirmed),
+            None => "is still being created".to_owned(),
+        }
+    };
+    Err(Error::SlotUnusable { slot, problem })
+}
+
+/// From version 18 on a missing publication is a warning and its changes are skipped in silence.
+async fn check_publication(source: &Client, job: &Job) -> Result<(), Error> {
+    let found = source
+        .query_opt("SELECT 1 FROM pg_publication WHERE pubname = $1", &[&job.publication])
+        .await
+        .map_err(source.failed("reading pg_publication"))?;
+    match found {
+        Some(_) => Ok(()),
+        None => Err(Error::PublicationMissing { publication: job.publication.clone() }),
+    }
+}
+
+/// The progress of a target that was never streamed to: the slot must not have been read by anything yet.
+async fn first_progress(
+    client: &Client,
+    source: &Client,
+    job: &Job,
+    identity: &Identity,
+    confirmed: Lsn,
+) -> Result<Progress, Error> {
+    let start = slot::fence(source, &job.slot).await?.map_or(confirmed, |fence| fence.consistent_point);
+    let progress = Progress {
+        system_identifier: identity.system_identifier.clone(),
+        timeline: identity.timeline,
+        commit_end: start,
+    };
+    if confirmed <= start {
+        progress::start(client, &job.slot, &progress).await?;
+    }
+    Ok(progress)
+}
+
+async fn same_history(replication: &mut Connection, identity: &Identity, recorded: &Progress) -> Result<(), Error> {
+    if identity.system_identifier != recorded.system_identifier {
+        return Err(Error::OtherSystem {
+            expected: recorded.system_identifier.clone(),
+            actual: identity.system_identifier.clone(),
+        });
+    }
+    if identity.timeline == recorded.timeline {
+        return Ok(());
+    }
+    let history = replication.timeline_history(identity.timeline).await?;
+    let left_at = history.iter().find(|(timeline, _)| *timeline == recorded.timeline).map(|(_, lsn)| *lsn);
+    match left_at {
+        Some(switch) if recorded.commit_end <= switch => Ok(()),
+        switch => Err(Error::OtherTimeline {
+            expected: recorded.timeline,
+            actual: identity.timeline,
+            switch: switch.unwrap_or(Lsn::ZERO),
+            applied: recorded.commit_end,
+        }),
+    }
+}
+
+async fn record_timeline(client: &Client, claim: &Claim, timeline: u32) -> Result<(), Error> {
+    client
+        .execute(
+            "UPDATE pgstream.apply_progress SET timeline = $3 WHERE slot_name = $1 AND epoch = $2 AND timeline <> $3",
+            &[&claim.slot, &claim.epoch, &i64::from(timeline)],
+        )
+        .await
+        .map_err(client.failed("writing pgstream.apply_progress"))?;
+    Ok(())
+}
+
+async fn snapshot_complete(client: &Client, slot: &str) -> Result<bool, Error> {
+    let row = client
+        .query_opt("SELECT 1 FROM pgstream.snapshot_steps WHERE source = $1 AND step = $2", &[&slot, &ledger::COMPLETE])
+        .await
+        .map_err(client.failed("reading pgstream.snapshot_steps"))?;
+    Ok(row.is_some())
+}
+
+async fn target_major(client: &Client) -> Result<u32, Error> {
+    Ok(client.major_version().await?)
+}
+
+/// Apply sessions commit asynchronously: a position is acknowledged only once the target has flushed past it. Plans are
+/// generic and by index: statements run for one key or ten thousand, and a table that was empty when its plan was made
+/// must not be scanned for each key when it is full.
+fn writer_session() -> Session {
+    Session::new("pgstream-aws apply")
+        .with("synchronous_commit", "off")
+        .with("plan_cache_mode", "force_generic_plan")
+        .with("enable_seqscan", "off")
+        .with("default_transaction_isolation", "read committed")
+        .with("default_transaction_read_only", "off")
+}
+
+/// Under the replica role ordinary triggers and foreign-key checks do not fire, as for native replication.
+async fn enter_replica_role(client: &Client, disable: Option<bool>) -> Result<bool, Error> {
+    if disable == Some(false) {
+        return Ok(false);
+    }
+    match client.batch_execute("SET session_replication_role = replica").await {
+        Ok(()) => Ok(true),
+        Err(error)
+            if disable.is_none() && error.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE) =>
+        {
+            tracing::info!(
+                "the target role may not set session_replication_role: triggers and foreign keys stay active"
+            );
+            Ok(false)
+        }
+        Err(error) => Err(client.failed("disabling triggers (target.postgres.disable_triggers)")(error).into()),
+    }
+}
+
+/// Whether a published column holds object numbers of this very server (`regclass` and its like, however deep inside
+/// arrays, composites, ranges or domains). Their binary form is that number; only their text travels.
+async fn has_local_references(source: &Client, publication: &str) -> Result<bool, Error> {
+    let row = source
+        .query_one(
+            "WITH RECURSIVE used(oid) AS (
+                 SELECT DISTINCT a.atttypid
+                   FROM pg_publication_tables p
+                   JOIN pg_namespace n ON n.nspname = p.schemaname
+                   JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename
+                   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                  WHERE p.pubname = $1
+                 UNION
+                 SELECT inner_type.oid
+                   FROM used
+                   JOIN pg_type t ON t.oid = used.oid
+                  CROSS JOIN LATERAL (
+                       SELECT t.typelem WHERE t.typelem <> 0
+                       UNION ALL SELECT t.typbasetype WHERE t.typbasetype <> 0
+                       UNION ALL SELECT a.atttypid FROM pg_attribute a
+                                  WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+                       UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid) AS inner_type(oid))
+             SELECT EXISTS (
+                 SELECT 1 FROM used JOIN pg_type t ON t.oid = used.oid
+                  WHERE t.typname LIKE 'reg%' AND t.typnamespace = 'pg_catalog'::regnamespace)",
+            &[&publication],
+        )
+        .await
+        .map_err(source.failed("reading the published column types"))?;
+    Ok(row.get(0))
+}

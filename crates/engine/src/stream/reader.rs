@@ -1,0 +1,407 @@
+//! From the walsender to batches: frames are decoded, filtered and gathered until the applier is ready for more.
+//!
+//! ```text
+//!  frame ─> decode ─┬─ Relation, Type ─> relation versions
+//!                   ├─ Begin … Commit ─> batch (whole transactions; chunks of a huge one)
+//!                   └─ keepalive ──────> idle position, when nothing is in flight
+//!  tick ───────────────────────────────> status update: only what the target has made durable
+//! ```
+//! A batch leaves as soon as the applier is idle, so batches grow under backlog and shrink to one transaction when
+//! caught up. Nothing is read while a full batch waits: the server's socket is the buffer. Status updates go on
+//! meanwhile.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use pgstream_config::pattern::TableFilter;
+use pgstream_postgres::{
+    Lsn,
+    pgoutput::{Message, Relation, RelationId, Timestamp, Truncate, Xid},
+    replication::{Frame, ReplicationStream},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Error,
+    batch::{self, Kind, RelIndex},
+    relation::{SourceRelation, TypeName},
+    status::Monitor,
+    work::{Applied, Boundary, Chunk, Mark, Work},
+};
+use crate::target::ledger::{Copied, Ledger};
+
+/// The server drops a silent client after `wal_sender_timeout` (60 s by default).
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// An idle position is written to the target at most this often.
+const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+/// Ask for a sign of life after this silence, and give the connection up after three times as much.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// Bounds of one batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most bytes of changes.
+    pub bytes: usize,
+    /// Most changes.
+    pub changes: usize,
+}
+
+/// Where in the stream the reader is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// Between transactions.
+    Boundary,
+    /// In one that the target already holds.
+    Known,
+    /// In one that is new: its id and the start of its commit record.
+    Inside { xid: u32, commit: Lsn },
+}
+
+/// What happens to the changes of a relation.
+#[derive(Debug, Clone)]
+enum Follow {
+    /// Left out by the configuration, or our own bookkeeping.
+    Ignored,
+    /// The log of schema changes.
+    SchemaLog,
+    /// Applied, unless the copy already holds them.
+    Rows(Followed),
+}
+
+/// A relation version whose changes are applied.
+#[derive(Debug, Clone)]
+struct Followed {
+    index: RelIndex,
+    columns: usize,
+    copied: Option<Copied>,
+    /// Number of the chunk that last held a change of it.
+    touched: Option<u64>,
+}
+
+impl Followed {
+    fn is_copied(&self, xid: u32, commit: Lsn) -> bool {
+        self.copied.as_ref().is_some_and(|copied| copied.holds(xid, commit))
+    }
+
+    fn fits(&self, kind: Kind<'_>) -> bool {
+        let (old, new) = match kind {
+            Kind::Insert(new) => (None, Some(new)),
+            Kind::Update { old, new } => (old, Some(new)),
+            Kind::Delete(old) => (Some(old), None),
+        };
+        old.is_none_or(|old| old.tuple().len() == self.columns) && new.is_none_or(|new| new.len() == self.columns)
+    }
+
+    fn touch(&mut self, chunk: &mut Chunk, number: u64) {
+        if self.touched.replace(number) != Some(number) {
+            chunk.touched.push((self.index, chunk.batch.len()));
+        }
+    }
+}
+
+/// Reads one replication stream until it ends, fails or is cancelled.
+pub struct Reader {
+    stream: ReplicationStream,
+    applied: watch::Receiver<Applied>,
+    monitor: Arc<Monitor>,
+    filter: TableFilter,
+    ledger: Ledger,
+    limits: Limits,
+
+    at: At,
+    /// End of the last transaction that was read whole.
+    read_to: Lsn,
+    /// Position up to which transactions are already on the target.
+    start: Lsn,
+    types: HashMap<u32, TypeName>,
+    follow: HashMap<RelationId, Follow>,
+    versions: HashMap<RelationId, Arc<SourceRelation>>,
+    relation_count: u32,
+    chunk: Chunk,
+    sent: u64,
+    last_frame: Instant,
+    last_idle: Instant,
+    idle_at: Option<Lsn>,
+    reply_now: bool,
+}
+
+impl Reader {
+    /// A reader of `stream`, which starts at `start`.
+    pub fn new(
+        stream: ReplicationStream,
+        start: Lsn,
+        applied: watch::Receiver<Applied>,
+        monitor: Arc<Monitor>,
+        filter: TableFilter,
+        ledger: Ledger,
+        limits: Limits,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            applied,
+            monitor,
+            filter,
+            ledger,
+            limits,
+            at: At::Boundary,
+            read_to: start,
+            start,
+            types: HashMap::new(),
+            follow: HashMap::new(),
+            versions: HashMap::new(),
+            relation_count: 0,
+            chunk: Chunk::default(),
+            sent: 0,
+            last_frame: now,
+            last_idle: now,
+            idle_at: None,
+            reply_now: false,
+        }
+    }
+
+    /// Reads until cancelled, or until whoever takes the work is gone.
+    ///
+    /// # Errors
+    /// When the connection fails, or something arrives that must not be applied.
+    pub async fn run(&mut self, work: mpsc::Sender<Work>, cancel: &CancellationToken) -> Result<(), Error> {
+        let mut tick = interval(STATUS_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let full = self.is_full();
+            let idle = self.applied.borrow().done == self.sent;
+            let ready = full || (idle && self.at == At::Boundary && !self.chunk.is_empty());
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(()),
+                // Whoever takes the work has failed; its own error says why.
+                () = work.closed() => return Ok(()),
+                _ = tick.tick() => {
+                    self.check_silence(full)?;
+                    self.send_status().await?;
+                }
+                permit = work.reserve(), if ready => {
+                    let Ok(permit) = permit else { return Ok(()) };
+                    let boundary = match self.at {
+                        At::Inside { .. } => Boundary::Open,
+                        At::Boundary | At::Known => Boundary::Commit { end: self.read_to },
+                    };
+                    permit.send(Work::Chunk(self.chunk.take(boundary)));
+                    self.sent += 1;
+                }
+                Ok(()) = self.applied.changed(), if !idle => {}
+                frame = self.stream.frame(), if !full => {
+                    self.take(frame?)?;
+                    self.take_buffered()?;
+                    if self.reply_now {
+                        self.send_status().await?;
+                    }
+                    self.record_idle(&work);
+                }
+            }
+        }
+    }
+
+    /// Sends a last status update and ends the stream.
+    ///
+    /// # Errors
+    /// When the connection ends early.
+    pub async fn close(mut self) -> Result<(), Error> {
+        self.send_status().await?;
+        Ok(self.stream.close().await?)
+    }
+
+    fn is_full(&self) -> bool {
+        let chunk = &self.chunk;
+        chunk.batch.bytes() >= self.limits.bytes
+            || chunk.batch.len() >= self.limits.changes
+            || chunk.marks.len() >= self.limits.changes
+    }
+
+    fn take_buffered(&mut self) -> Result<(), Error> {
+        while !self.is_full() {
+            let Some(frame) = self.stream.buffered()? else { break };
+            self.take(frame)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, frame: Frame) -> Result<(), Error> {
+        self.last_frame = Instant::now();
+        match frame {
+            Frame::Keepalive { end, reply_requested, .. } => {
+                self.monitor.source_end(end);
+                self.reply_now |= reply_requested;
+                self.idle_at = Some(end);
+            }
+            Frame::Data { end, message, .. } => {
+                self.monitor.source_end(end);
+                self.monitor.received(message.len());
+                self.idle_at = None;
+                self.message(&message)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, bytes: &Bytes) -> Result<(), Error> {
+        let message = Message::parse(bytes).map_err(|e| Error::Protocol { problem: e.to_string() })?;
+        match &message {
+            Message::Begin { final_lsn, xid, .. } => self.begin(*final_lsn, *xid),
+            Message::Commit { end_lsn, commit_time, .. } => self.commit(*end_lsn, *commit_time),
+            Message::Relation(relation) => {
+                self.relation(relation);
+                Ok(())
+            }
+            Message::Type { id, namespace, name } => {
+                self.types.insert(id.0, TypeName { schema: (*namespace).to_owned(), name: (*name).to_owned() });
+                Ok(())
+            }
+            Message::Insert { relation, new } => self.row(*relation, Kind::Insert(*new)),
+            Message::Update { relation, old, new } => self.row(*relation, Kind::Update { old: *old, new: *new }),
+            Message::Delete { relation, old } => self.row(*relation, Kind::Delete(*old)),
+            Message::Truncate(truncate) => self.truncate(truncate),
+            Message::Origin { .. } | Message::Logical(_) => Ok(()),
+            _ => Err(Error::Protocol { problem: "a streamed or prepared transaction, which was not asked for".into() }),
+        }
+    }
+
+    fn begin(&mut self, commit: Lsn, xid: Xid) -> Result<(), Error> {
+        if self.at != At::Boundary {
+            return Err(Error::Protocol { problem: "BEGIN inside a transaction".into() });
+        }
+        // The start of a commit record before the position means that the record itself ends at or before it.
+        self.at = if commit < self.start {
+            At::Known
+        } else {
+            self.chunk.marks.push(Mark { first: self.chunk.batch.len(), commit });
+            At::Inside { xid: xid.0, commit }
+        };
+        Ok(())
+    }
+
+    fn commit(&mut self, end: Lsn, time: Timestamp) -> Result<(), Error> {
+        match std::mem::replace(&mut self.at, At::Boundary) {
+            At::Boundary => return Err(Error::Protocol { problem: "COMMIT outside a transaction".into() }),
+            At::Known => {}
+            At::Inside { .. } => {
+                if end < self.read_to {
+                    return Err(Error::Protocol { problem: format!("COMMIT at {end} after {}", self.read_to) });
+                }
+                self.read_to = end;
+                self.chunk.transactions += 1;
+                self.chunk.commit_time = Some(time);
+            }
+        }
+        Ok(())
+    }
+
+    fn relation(&mut self, message: &Relation<'_>) {
+        let relation = Arc::new(SourceRelation::new(message, &self.types));
+        if self.versions.get(&message.id) == Some(&relation) {
+            return;
+        }
+        let (schema, name) = (relation.table.schema.as_str(), relation.table.name.as_str());
+        let follow = if schema == "pgstream" {
+            if name == "schema_log" { Follow::SchemaLog } else { Follow::Ignored }
+        } else if self.filter.wants_rows(schema, name) {
+            let index = RelIndex(self.relation_count);
+            self.relation_count += 1;
+            self.chunk.relations.push(Arc::clone(&relation));
+            let copied = self.ledger.copied(&relation.table).filter(|c| self.start < c.snapshot_lsn).cloned();
+            Follow::Rows(Followed { index, columns: relation.columns.len(), copied, touched: None })
+        } else {
+            Follow::Ignored
+        };
+        if let Some(Follow::Rows(_)) = self.follow.insert(message.id, follow) {
+            // Rows of the old version must not be merged with, or moved behind, rows of the new one.
+            self.chunk.batch.barrier();
+        }
+        self.versions.insert(message.id, relation);
+    }
+
+    fn row(&mut self, id: RelationId, kind: Kind<'_>) -> Result<(), Error> {
+        let (xid, commit) = match self.at {
+            At::Inside { xid, commit } => (xid, commit),
+            At::Known => return Ok(()),
+            At::Boundary => return Err(Error::Protocol { problem: "a row outside a transaction".into() }),
+        };
+        match self.follow.get_mut(&id) {
+            None => Err(Error::Protocol { problem: format!("a row of relation {id}, which was never described") }),
+            Some(Follow::Ignored) => Ok(()),
+            Some(Follow::SchemaLog) if matches!(kind, Kind::Insert(_)) => Err(Error::Ddl { lsn: commit }),
+            Some(Follow::SchemaLog) => Ok(()),
+            Some(Follow::Rows(followed)) if followed.is_copied(xid, commit) => Ok(()),
+            Some(Follow::Rows(followed)) => {
+                if !followed.fits(kind) {
+                    return Err(Error::Protocol {
+                        problem: format!("a row of relation {id} with another column count"),
+                    });
+                }
+                followed.touch(&mut self.chunk, self.sent);
+                self.chunk.batch.push(followed.index, kind);
+                Ok(())
+            }
+        }
+    }
+
+    fn truncate(&mut self, truncate: &Truncate<'_>) -> Result<(), Error> {
+        let (xid, commit) = match self.at {
+            At::Inside { xid, commit } => (xid, commit),
+            At::Known => return Ok(()),
+            At::Boundary => return Err(Error::Protocol { problem: "TRUNCATE outside a transaction".into() }),
+        };
+        let mut relations = Vec::new();
+        for id in truncate.relations() {
+            match self.follow.get_mut(&id) {
+                None => {
+                    let problem = format!("TRUNCATE of relation {id}, which was never described");
+                    return Err(Error::Protocol { problem });
+                }
+                Some(Follow::Rows(followed)) if !followed.is_copied(xid, commit) => {
+                    followed.touch(&mut self.chunk, self.sent);
+                    relations.push(followed.index);
+                }
+                Some(_) => {}
+            }
+        }
+        if !relations.is_empty() {
+            let Truncate { cascade, restart_identity, .. } = *truncate;
+            self.chunk.batch.truncate(batch::Truncate { relations, cascade, restart_identity });
+            self.chunk.truncates.push(commit);
+        }
+        Ok(())
+    }
+
+    /// With nothing in flight, the end of what the server has sent may be acknowledged once it is on record: an idle
+    /// or filtered source would otherwise keep its WAL for ever.
+    fn record_idle(&mut self, work: &mpsc::Sender<Work>) {
+        let Some(end) = self.idle_at else { return };
+        let quiet = self.at == At::Boundary && self.chunk.is_empty() && self.applied.borrow().done == self.sent;
+        if !quiet || end <= self.read_to || self.last_idle.elapsed() < IDLE_INTERVAL {
+            return;
+        }
+        if let Ok(permit) = work.try_reserve() {
+            permit.send(Work::Idle(end));
+            self.sent += 1;
+            self.read_to = end;
+            self.last_idle = Instant::now();
+        }
+    }
+
+    async fn send_status(&mut self) -> Result<(), Error> {
+        let applied = *self.applied.borrow();
+        let ask = self.last_frame.elapsed() > SILENCE;
+        self.reply_now = false;
+        Ok(self.stream.status(self.read_to, applied.durable, applied.applied, ask).await?)
+    }
+
+    fn check_silence(&self, full: bool) -> Result<(), Error> {
+        let silent = self.last_frame.elapsed();
+        if !full && silent > SILENCE * 3 { Err(Error::Silent { seconds: silent.as_secs() }) } else { Ok(()) }
+    }
+}

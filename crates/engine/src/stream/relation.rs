@@ -1,0 +1,312 @@
+//! Tables as the source describes them in the stream, and the target tables they are applied to.
+//!
+//! ```text
+//!  Relation message ──> SourceRelation ──┐
+//!                                        ├─ compare ──> TargetTable: columns in source order, key, what fires
+//!  target catalogs ──────────────────────┘      └─────> Error::Shape, every difference named
+//! ```
+
+use std::collections::HashMap;
+
+use pgstream_postgres::{
+    Client, TableName,
+    pgoutput::{Relation, ReplicaIdentity},
+    quote_ident,
+};
+
+use super::Error;
+
+/// First type id that is not the same on every server.
+const FIRST_USER_TYPE: u32 = 10_000;
+
+/// A type that only this source knows by number; a domain goes by the name of its base type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypeName {
+    /// Schema; `pg_catalog` for built-in ones.
+    pub schema: String,
+    /// Name.
+    pub name: String,
+}
+
+/// One column of a published table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceColumn {
+    /// Name, unquoted.
+    pub name: String,
+    /// Whether it is part of the replica identity.
+    pub key: bool,
+    /// Type id on the source.
+    pub type_oid: u32,
+    /// Type modifier, -1 for none.
+    pub typmod: i32,
+    /// Name of a type that is not built in.
+    pub type_name: Option<TypeName>,
+}
+
+/// A published table as a Relation message describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceRelation {
+    /// Its name.
+    pub table: TableName,
+    /// What identifies an old row.
+    pub identity: ReplicaIdentity,
+    /// Columns in the order of tuples.
+    pub columns: Vec<SourceColumn>,
+}
+
+impl SourceRelation {
+    /// Takes the message over, with the user-defined types announced before it.
+    pub fn new(message: &Relation<'_>, types: &HashMap<u32, TypeName>) -> Self {
+        let columns = message
+            .columns()
+            .map(|column| SourceColumn {
+                name: column.name.to_owned(),
+                key: column.key,
+                type_oid: column.type_oid.0,
+                typmod: column.type_modifier,
+                type_name: types.get(&column.type_oid.0).cloned(),
+            })
+            .collect();
+        Self { table: TableName::new(message.namespace, message.name), identity: message.replica_identity, columns }
+    }
+}
+
+/// How a changed row is found on the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Key {
+    /// By these columns (indices into the columns).
+    Columns(Vec<usize>),
+    /// By all of them: the table has no key, one of several equal rows is meant.
+    WholeRow,
+    /// Not at all: only inserts can arrive.
+    Absent,
+}
+
+/// One column of a target table.
+#[derive(Debug, Clone)]
+pub struct TargetColumn {
+    /// Quoted name.
+    pub ident: String,
+    /// Its type, as SQL.
+    pub type_sql: String,
+    /// Type id on the target.
+    pub type_oid: u32,
+    /// Id of the array type over it, when there is one.
+    pub array_oid: Option<u32>,
+    /// Whether values are arrays themselves, which `unnest` would flatten.
+    pub is_array: bool,
+    /// `GENERATED ALWAYS AS IDENTITY`: can be inserted, but not set by UPDATE.
+    pub identity_always: bool,
+    /// Computed by the target itself: never written.
+    pub generated: bool,
+}
+
+/// A target table, its columns in the order of the source's tuples.
+#[derive(Debug, Clone)]
+pub struct TargetTable {
+    /// Its id on the target.
+    pub oid: u32,
+    /// Its name.
+    pub name: TableName,
+    /// `ONLY `, or empty for a partitioned table.
+    pub only: &'static str,
+    /// Columns in source order.
+    pub columns: Vec<TargetColumn>,
+    /// How rows are found.
+    pub key: Key,
+    /// Triggers that fire for this session see every single change, in commit order.
+    pub fires_triggers: bool,
+}
+
+struct CatalogColumn {
+    name: String,
+    type_oid: u32,
+    type_sql: String,
+    typmod: i32,
+    base_oid: u32,
+    base: TypeName,
+    array_oid: u32,
+    is_array: bool,
+    identity_always: bool,
+    generated: bool,
+    needs_value: bool,
+}
+
+impl TargetTable {
+    /// Reads the table from the target's catalogs and compares it with the source's.
+    ///
+    /// `replica_role`: whether the session runs under `session_replication_role = replica`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] with every difference; [`Error::Triggers`] when something would fire; `Ok(None)` when the
+    /// table is not there.
+    pub async fn load(client: &Client, source: &SourceRelation, replica_role: bool) -> Result<Option<Self>, Error> {
+        let name = &source.table;
+        let failed = || client.failed("reading the catalogs of the target");
+        let Some(row) = client
+            .query_opt(
+                "SELECT c.oid, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                  WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')",
+                &[&name.schema, &name.name],
+            )
+            .await
+            .map_err(failed())?
+        else {
+            return Ok(None);
+        };
+        let oid: u32 = row.get(0);
+        let partitioned = row.get::<_, &str>(1) == "p";
+        let catalog = catalog_columns(client, oid).await?;
+        let columns = match_columns(source, &catalog)?;
+        let key = match source.identity {
+            ReplicaIdentity::Default | ReplicaIdentity::Index => {
+                let key: Vec<usize> =
+                    source.columns.iter().enumerate().filter(|(_, column)| column.key).map(|(i, _)| i).collect();
+                if key.is_empty() { Key::Absent } else { Key::Columns(key) }
+            }
+            ReplicaIdentity::Nothing => Key::Absent,
+            ReplicaIdentity::Full => match unique_key(client, oid, source).await? {
+                Some(key) => Key::Columns(key),
+                None => Key::WholeRow,
+            },
+        };
+        let fires_triggers = firing(client, oid, name, replica_role).await?;
+        let only = if partitioned { "" } else { "ONLY " };
+        Ok(Some(Self { oid, name: name.clone(), only, columns, key, fires_triggers }))
+    }
+}
+
+async fn catalog_columns(client: &Client, oid: u32) -> Result<Vec<CatalogColumn>, Error> {
+    let rows = client
+        .query(
+            "SELECT a.attname::text, a.atttypid, format_type(a.atttypid, -1), a.atttypmod,
+                    base.oid, bn.nspname::text, base.typname::text, t.typarray, base.typcategory = 'A',
+                    a.attidentity = 'a', a.attgenerated <> '',
+                    a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+               FROM pg_attribute a
+               JOIN pg_type t ON t.oid = a.atttypid
+               CROSS JOIN LATERAL (
+                    WITH RECURSIVE chain(oid) AS (
+                        SELECT t.oid
+                        UNION ALL
+                        SELECT d.typbasetype FROM chain JOIN pg_type d ON d.oid = chain.oid WHERE d.typtype = 'd')
+                    SELECT p.* FROM chain JOIN pg_type p ON p.oid = chain.oid WHERE p.typtype <> 'd') AS base
+               JOIN pg_namespace bn ON bn.oid = base.typnamespace
+              WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+              ORDER BY a.attnum",
+            &[&oid],
+        )
+        .await
+        .map_err(client.failed("reading the columns of a target table"))?;
+    Ok(rows
+        .iter()
+        .map(|row| CatalogColumn {
+            name: row.get(0),
+            type_oid: row.get(1),
+            type_sql: row.get(2),
+            typmod: row.get(3),
+            base_oid: row.get(4),
+            base: TypeName { schema: row.get(5), name: row.get(6) },
+            array_oid: row.get(7),
+            is_array: row.get(8),
+            identity_always: row.get(9),
+            generated: row.get(10),
+            needs_value: row.get(11),
+        })
+        .collect())
+}
+
+/// The target's columns in the source's order, or every difference between the two.
+fn match_columns(source: &SourceRelation, catalog: &[CatalogColumn]) -> Result<Vec<TargetColumn>, Error> {
+    let mut differences = Vec::new();
+    let mut columns = Vec::with_capacity(source.columns.len());
+    for column in &source.columns {
+        let Some(found) = catalog.iter().find(|c| c.name == column.name) else {
+            differences.push(format!("column {} is missing", quote_ident(&column.name)));
+            continue;
+        };
+        if let Some(difference) = type_difference(column, found) {
+            differences.push(difference);
+        }
+        columns.push(TargetColumn {
+            ident: quote_ident(&found.name),
+            type_sql: found.type_sql.clone(),
+            type_oid: found.type_oid,
+            array_oid: (found.array_oid != 0).then_some(found.array_oid),
+            is_array: found.is_array,
+            identity_always: found.identity_always,
+            generated: found.generated,
+        });
+    }
+    for extra in catalog.iter().filter(|c| c.needs_value && !source.columns.iter().any(|s| s.name == c.name)) {
+        differences
+            .push(format!("column {} is NOT NULL without default and not on the source", quote_ident(&extra.name)));
+    }
+    if differences.is_empty() { Ok(columns) } else { Err(Error::Shape { table: source.table.clone(), differences }) }
+}
+
+fn type_difference(source: &SourceColumn, target: &CatalogColumn) -> Option<String> {
+    let same_type = match &source.type_name {
+        Some(name) => *name == target.base,
+        None if source.type_oid < FIRST_USER_TYPE => {
+            source.type_oid == target.type_oid || source.type_oid == target.base_oid
+        }
+        None => source.type_oid == target.type_oid,
+    };
+    let column = quote_ident(&source.name);
+    if !same_type {
+        let wanted = source
+            .type_name
+            .as_ref()
+            .map_or(format!("type id {}", source.type_oid), |t| format!("{}.{}", t.schema, t.name));
+        return Some(format!("column {column} is {} instead of {wanted}", target.type_sql));
+    }
+    // A narrower modifier could round or cut values without an error.
+    (target.typmod != -1 && target.typmod != source.typmod)
+        .then(|| format!("column {column} has another length or precision ({})", target.type_sql))
+}
+
+/// The best key of the target whose columns all come from the source: primary key first, then the narrowest.
+async fn unique_key(client: &Client, oid: u32, source: &SourceRelation) -> Result<Option<Vec<usize>>, Error> {
+    let rows = client
+        .query(
+            "SELECT array_agg(a.attname::text ORDER BY k.ord)
+               FROM pg_index i
+              CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, ord)
+               JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+              WHERE i.indrelid = $1 AND i.indisunique AND i.indimmediate AND i.indisvalid
+                AND i.indpred IS NULL AND i.indexprs IS NULL AND k.ord <= i.indnkeyatts
+              GROUP BY i.indexrelid, i.indisprimary, i.indnkeyatts
+             HAVING bool_and(a.attnotnull)
+              ORDER BY i.indisprimary DESC, i.indnkeyatts",
+            &[&oid],
+        )
+        .await
+        .map_err(client.failed("reading the keys of a target table"))?;
+    Ok(rows.iter().find_map(|row| {
+        let names: Vec<String> = row.get(0);
+        names.iter().map(|name| source.columns.iter().position(|c| c.name == *name)).collect()
+    }))
+}
+
+/// Whether triggers fire that were asked for replicated rows; an error when others would.
+async fn firing(client: &Client, oid: u32, table: &TableName, replica_role: bool) -> Result<bool, Error> {
+    let rows = client
+        .query(
+            "SELECT 'trigger ' || quote_ident(tgname), tgenabled = 'A' OR tgenabled = 'R'
+               FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled = ANY ($2::\"char\"[])
+             UNION ALL
+             SELECT 'rule ' || quote_ident(rulename), ev_enabled = 'A' OR ev_enabled = 'R'
+               FROM pg_rewrite WHERE ev_class = $1 AND ev_type <> '1' AND ev_enabled = ANY ($2::\"char\"[])
+              ORDER BY 1",
+            &[&oid, &if replica_role { vec![b'A' as i8, b'R' as i8] } else { vec![b'A' as i8, b'O' as i8] }],
+        )
+        .await
+        .map_err(client.failed("reading the triggers of a target table"))?;
+    let unwanted: Vec<String> = rows
+        .iter()
+        .filter(|row| !row.get::<_, bool>(1))
+        .map(|row| format!("{} on {table}", row.get::<_, &str>(0)))
+        .collect();
+    if unwanted.is_empty() { Ok(!rows.is_empty()) } else { Err(Error::Triggers { objects: unwanted }) }
+}

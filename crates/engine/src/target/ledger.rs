@@ -1,0 +1,184 @@
+//! Which tables were copied, and which source transactions each copy already holds.
+//!
+//! A transaction is *in* a copy exactly when it is visible in the snapshot that the copy was read under. Whatever
+//! committed at or after `snapshot_lsn`, which is read after the snapshot was taken, cannot be: from there on no
+//! transaction id is looked at any more.
+
+use std::collections::HashMap;
+
+use pgstream_postgres::{Client, Error, Lsn, TableName};
+
+/// The steps-table name of a snapshot whose every table, index and constraint is in place.
+pub const COMPLETE: &str = "complete";
+
+/// A `pg_snapshot` as the server prints it, `xmin:xmax:xip,…`, of full 64-bit transaction ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    xmin: u64,
+    xmax: u64,
+    /// Sorted.
+    in_progress: Vec<u64>,
+}
+
+/// The text is not a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a transaction snapshot such as 100:104:100,102")]
+pub struct ParseSnapshotError(String);
+
+impl std::str::FromStr for Snapshot {
+    type Err = ParseSnapshotError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || ParseSnapshotError(text.chars().take(64).collect());
+        let mut parts = text.splitn(3, ':');
+        let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).ok_or_else(bad);
+        let (xmin, xmax) = (number()?, number()?);
+        let list = parts.next().ok_or_else(bad)?;
+        let mut in_progress = match list {
+            "" => Vec::new(),
+            list => list.split(',').map(str::parse).collect::<Result<Vec<u64>, _>>().map_err(|_| bad())?,
+        };
+        in_progress.sort_unstable();
+        if xmin > xmax { Err(bad()) } else { Ok(Self { xmin, xmax, in_progress }) }
+    }
+}
+
+impl Snapshot {
+    /// Whether the committed transaction `xid` is visible, as `pg_visible_in_snapshot` has it.
+    ///
+    /// The stream tells the low 32 bits only. Transactions alive at about the same time are less than 2^31 apart, so
+    /// the full id is the one nearest to `xmax`.
+    #[must_use]
+    pub fn sees(&self, xid: u32) -> bool {
+        let distance = xid.wrapping_sub(self.xmax as u32).cast_signed();
+        let Some(full) = self.xmax.checked_add_signed(i64::from(distance)) else { return true };
+        full < self.xmin || (full < self.xmax && self.in_progress.binary_search(&full).is_err())
+    }
+}
+
+/// The copy of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// What the copy was read under.
+    pub snapshot: Snapshot,
+    /// Nothing that committed at or after this position is in the copy.
+    pub snapshot_lsn: Lsn,
+}
+
+impl Copied {
+    /// Whether the rows of the source transaction `xid`, whose commit record starts at `commit`, are in the copy.
+    #[must_use]
+    pub fn holds(&self, xid: u32, commit: Lsn) -> bool {
+        commit < self.snapshot_lsn && self.snapshot.sees(xid)
+    }
+}
+
+/// The copies of one source on this target.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    tables: HashMap<TableName, Copied>,
+}
+
+impl Ledger {
+    /// Reads the ledger of `slot`.
+    ///
+    /// # Errors
+    /// When the session fails or a recorded snapshot is not one.
+    pub async fn read(client: &Client, slot: &str) -> Result<Self, LedgerError> {
+        let rows = client
+            .query(
+                "SELECT DISTINCT schema_name, table_name, snapshot, snapshot_lsn
+                   FROM pgstream.snapshot_ledger WHERE source = $1",
+                &[&slot],
+            )
+            .await
+            .map_err(client.failed("reading pgstream.snapshot_ledger"))?;
+        let mut tables = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let table = TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
+            let copied = Copied { snapshot: row.get::<_, &str>(2).parse()?, snapshot_lsn: row.get(3) };
+            if tables.insert(table.clone(), copied).is_some() {
+                return Err(LedgerError::HalfCopied { table });
+            }
+        }
+        Ok(Self { tables })
+    }
+
+    /// The copy of a table, if it was copied.
+    #[must_use]
+    pub fn copied(&self, table: &TableName) -> Option<&Copied> {
+        self.tables.get(table)
+    }
+
+    /// Whether no table was copied.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+}
+
+/// The ledger cannot be used.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum LedgerError {
+    /// A recorded snapshot cannot be read.
+    #[error("pgstream.snapshot_ledger holds {0}")]
+    #[diagnostic(
+        code(ledger::snapshot),
+        help("the ledger was edited; copy the table again with `pgstream-aws snapshot --tables`")
+    )]
+    Snapshot(#[from] ParseSnapshotError),
+    /// The parts of a table were read under different snapshots.
+    #[error("the parts of {table} were copied under different snapshots")]
+    #[diagnostic(
+        code(ledger::half_copied),
+        help("the copy of this table is not finished: run `pgstream-aws snapshot` with the same configuration")
+    )]
+    HalfCopied {
+        /// The table.
+        table: TableName,
+    },
+    /// The session failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Postgres(#[from] Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_sees_what_committed_before_it() {
+        let snapshot: Snapshot = "100:105:100,103".parse().unwrap();
+        let seen: Vec<u32> = (95..110).filter(|&xid| snapshot.sees(xid)).collect();
+        assert_eq!(seen, [95, 96, 97, 98, 99, 101, 102, 104]);
+    }
+
+    #[test]
+    fn the_epoch_of_a_transaction_is_the_one_nearest_to_the_snapshot() {
+        let wrap = 1_u64 << 32;
+        let snapshot: Snapshot = format!("{}:{}:", wrap + 5, wrap + 5).parse().unwrap();
+        assert!(snapshot.sees(4));
+        assert!(snapshot.sees(u32::MAX), "from the epoch before");
+        assert!(!snapshot.sees(5));
+        let before: Snapshot = format!("{}:{}:", wrap - 5, wrap - 5).parse().unwrap();
+        assert!(before.sees(u32::MAX - 5));
+        assert!(!before.sees(u32::MAX));
+        assert!(!before.sees(3), "already in the next epoch");
+    }
+
+    #[test]
+    fn a_commit_after_the_snapshot_position_is_never_in_the_copy() {
+        let copied = Copied { snapshot: "10:10:".parse().unwrap(), snapshot_lsn: Lsn(1000) };
+        assert!(copied.holds(9, Lsn(999)));
+        assert!(!copied.holds(9, Lsn(1000)));
+        assert!(!copied.holds(10, Lsn(999)));
+    }
+
+    #[test]
+    fn a_text_that_is_no_snapshot_is_refused() {
+        for bad in ["", "1", "1:2", "2:1:", "a:2:", "1:2:x", "1:2:1,"] {
+            assert!(bad.parse::<Snapshot>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Inserts, updates and deletes, under every replica identity.
+
+use crate::harness::pair;
+
+const ITEMS: &str = "CREATE TABLE item (id int PRIMARY KEY, name text, qty int);";
+
+#[tokio::test]
+async fn rows_follow() {
+    let pair = pair(ITEMS).await;
+    pair.follows(
+        "INSERT INTO item SELECT n, 'item ' || n, n FROM generate_series(1, 5000) AS n;
+         UPDATE item SET qty = qty + 1 WHERE id % 3 = 0;
+         DELETE FROM item WHERE id % 5 = 0;
+         UPDATE item SET name = NULL WHERE id % 7 = 0",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_rolled_back_never_arrives() {
+    let pair = pair(ITEMS).await;
+    pair.follows(
+        "BEGIN; INSERT INTO item VALUES (1, 'gone', 1); ROLLBACK;
+         BEGIN; INSERT INTO item VALUES (2, 'kept', 1); SAVEPOINT s; INSERT INTO item VALUES (3, 'gone', 1);
+         ROLLBACK TO s; SAVEPOINT t; INSERT INTO item VALUES (4, 'kept', 1); RELEASE t; COMMIT",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn prepared_transactions_arrive_when_they_commit() {
+    let pair = pair(ITEMS).await;
+    let running = pair.stream();
+    pair.here.batch("BEGIN; INSERT INTO item VALUES (1, 'two-phase', 1); PREPARE TRANSACTION 'a'").await;
+    pair.here.batch("BEGIN; INSERT INTO item VALUES (2, 'rolled back', 1); PREPARE TRANSACTION 'b'").await;
+    pair.here.batch("ROLLBACK PREPARED 'b'").await;
+    pair.caught_up(&running).await;
+    assert_eq!(pair.there.scalar::<i64>("SELECT count(*) FROM item").await, 0);
+    pair.here.batch("COMMIT PREPARED 'a'").await;
+    pair.caught_up(&running).await;
+    pair.assert_same().await;
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn keys_change_and_swap() {
+    let pair = pair("CREATE TABLE item (id int PRIMARY KEY, slot int UNIQUE DEFERRABLE, name text);").await;
+    pair.follows(
+        "INSERT INTO item SELECT n, n, 'item ' || n FROM generate_series(1, 100) AS n;
+         UPDATE item SET id = id + 1000 WHERE id <= 10;
+         BEGIN; UPDATE item SET id = -1 WHERE id = 50; UPDATE item SET id = 50 WHERE id = 51;
+         UPDATE item SET id = 51 WHERE id = -1; COMMIT;
+         UPDATE item SET slot = 101 - slot;
+         DELETE FROM item WHERE id = 60; INSERT INTO item VALUES (60, 41, 'again')",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_unique_value_moves_from_one_row_to_another() {
+    let pair = pair("CREATE TABLE item (id int PRIMARY KEY, code text UNIQUE);").await;
+    pair.follows(
+        "INSERT INTO item VALUES (1, 'a'), (2, 'b'), (3, 'c');
+         BEGIN; UPDATE item SET code = 'x' WHERE id = 1; UPDATE item SET code = 'a' WHERE id = 2;
+         UPDATE item SET code = 'b' WHERE id = 1; COMMIT;
+         BEGIN; DELETE FROM item WHERE id = 3; INSERT INTO item VALUES (4, 'c'); COMMIT;
+         BEGIN; UPDATE item SET code = 'd' WHERE id = 4; INSERT INTO item VALUES (5, 'c'); COMMIT",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn unchanged_toast_stays() {
+    let pair = pair(
+        "CREATE TABLE doc (id int PRIMARY KEY, body text, other text, n int);
+         ALTER TABLE doc ALTER body SET STORAGE EXTERNAL, ALTER other SET STORAGE EXTERNAL;
+         CREATE TABLE full_doc (id int, body text, n int);
+         ALTER TABLE full_doc REPLICA IDENTITY FULL, ALTER body SET STORAGE EXTERNAL;",
+    )
+    .await;
+    pair.follows(
+        "INSERT INTO doc SELECT n, repeat('x' || n, 5000), repeat('y' || n, 5000), n FROM generate_series(1, 50) AS n;
+         INSERT INTO full_doc SELECT n, repeat('z' || n, 5000), n FROM generate_series(1, 20) AS n;
+         UPDATE doc SET n = n + 1;
+         UPDATE doc SET other = repeat('w', 9000) WHERE id % 2 = 0;
+         BEGIN; UPDATE doc SET n = 0 WHERE id = 1; UPDATE doc SET body = NULL WHERE id = 1;
+         UPDATE doc SET n = 7 WHERE id = 1; COMMIT;
+         BEGIN; INSERT INTO doc VALUES (99, repeat('q', 9000), NULL, 1); UPDATE doc SET n = 2 WHERE id = 99; COMMIT;
+         UPDATE doc SET id = id + 500 WHERE id < 10;
+         UPDATE full_doc SET n = n + 1; DELETE FROM full_doc WHERE id = 3",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_identity_index_finds_rows() {
+    let schema = "CREATE TABLE item (a int NOT NULL, b text NOT NULL, v int);
+        CREATE UNIQUE INDEX item_key ON item (b, a); ALTER TABLE item REPLICA IDENTITY USING INDEX item_key;";
+    let pair = pair(schema).await;
+    pair.follows(
+        "INSERT INTO item SELECT n, 'b' || n % 7, n FROM generate_series(1, 1000) AS n;
+         UPDATE item SET v = -v WHERE a % 2 = 0; DELETE FROM item WHERE a % 3 = 0; UPDATE item SET b = 'z' WHERE a = 1",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn of_equal_rows_without_a_key_exactly_one_is_meant() {
+    let schema = "CREATE TABLE journal (a int, b numeric, c jsonb, d text);
+        ALTER TABLE journal REPLICA IDENTITY FULL;";
+    let pair = pair(schema).await;
+    pair.follows(
+        "INSERT INTO journal SELECT 1, 1.0, '{\"a\": 1}', NULL FROM generate_series(1, 5);
+         INSERT INTO journal VALUES (1, 1.00, '{\"a\": 1}', NULL), (2, 'NaN', NULL, 'x'), (2, 'NaN', NULL, 'x');
+         DELETE FROM journal WHERE ctid = (SELECT min(ctid) FROM journal WHERE a = 1);
+         UPDATE journal SET d = 'one' WHERE ctid = (SELECT max(ctid) FROM journal WHERE a = 2);
+         UPDATE journal SET b = 1.000 WHERE b = 1.00 AND scale(b) = 2",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_identity_with_a_key_on_the_target_uses_it() {
+    let pair = pair("CREATE TABLE item (id int PRIMARY KEY, v numeric); ALTER TABLE item REPLICA IDENTITY FULL;").await;
+    pair.follows(
+        "INSERT INTO item SELECT n, n FROM generate_series(1, 2000) AS n;
+         UPDATE item SET v = v + 0.50 WHERE id % 2 = 0; UPDATE item SET id = id + 10000 WHERE id < 10;
+         DELETE FROM item WHERE id % 5 = 0",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn inserts_need_no_identity_at_all() {
+    let pair = pair("CREATE TABLE log (what text); ALTER TABLE log REPLICA IDENTITY NOTHING;").await;
+    pair.follows("INSERT INTO log SELECT 'line ' || n % 10 FROM generate_series(1, 3000) AS n").await;
+}
+
+#[tokio::test]
+async fn truncate_takes_several_tables_and_restarts_identities() {
+    let schema = "CREATE TABLE parent (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v int);
+        CREATE TABLE child (id int PRIMARY KEY, parent_id int REFERENCES parent);
+        CREATE TABLE other (id int PRIMARY KEY);";
+    let pair = pair(schema).await;
+    pair.follows(
+        "INSERT INTO parent (v) SELECT n FROM generate_series(1, 10) AS n; INSERT INTO child SELECT n, n FROM generate_series(1, 10) AS n;
+         INSERT INTO other VALUES (1), (2);
+         BEGIN; INSERT INTO other VALUES (3); TRUNCATE parent CASCADE; INSERT INTO parent (v) VALUES (11); COMMIT;
+         TRUNCATE parent, child RESTART IDENTITY; INSERT INTO parent (v) VALUES (1); INSERT INTO child VALUES (1, 1);
+         BEGIN; TRUNCATE other; INSERT INTO other VALUES (9); ROLLBACK",
+    )
+    .await;
+}
