@@ -265,7 +265,7 @@ pub enum Error {
     #[diagnostic(
         code(snapshot::role_passwords),
         help(
-            "pg_authid is readable by superusers only (never on RDS): set `roles_snapshot_mode: no_passwords` and \
+            "this role may not read pg_authid (on RDS nobody may): set `roles_snapshot_mode: no_passwords` and \
              set the passwords on the target afterwards"
         )
     )]

@@ -8,7 +8,7 @@ use crate::setup::{job, run};
 const MIXED: &str = "
     CREATE EXTENSION hstore; CREATE TYPE mood AS ENUM ('a', 'b'); CREATE TYPE pair AS (m mood, i int);
     CREATE TABLE t (id int PRIMARY KEY, m mood, ms mood[], p pair, ps pair[], h hstore, r regclass, n numeric, j jsonb);
-    INSERT INTO t SELECT g, 'a', '{a,b}', ('b', g), ARRAY[('a', 1)::pair], 'a=>1', 't', 'NaN', '{\"a\": 1}' FROM generate_series(1, 5000) g;
+    INSERT INTO t SELECT g, 'a', '{a,b}', ('b', g)::pair, ARRAY[('a', 1)::pair], 'a=>1', 't', 'NaN', '{\"a\": 1}' FROM generate_series(1, 5000) g;
     CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
     INSERT INTO parts VALUES (5); CREATE INDEX t_m ON t (m); CREATE VIEW v AS SELECT * FROM t;";
 
