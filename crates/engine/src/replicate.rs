@@ -104,7 +104,7 @@ pub async fn run(
         source::init(&run.source, &settings, cancel, |step| tell(Milestone::Prepared(step))).await?;
     }
     match (&run.destination, &pipeline.target) {
-        (Destination::Postgres(target), Target::Postgres(settings)) => {
+        (Destination::Postgres(target), Some(Target::Postgres(settings))) => {
             if pipeline.mode != Mode::Replication {
                 let job = copy_job(run, target, settings, &names).await?;
                 copy(run, job, observers, cancel, &tell).await?;
@@ -199,8 +199,8 @@ async fn copy_job(
 fn stream_job(run: &Run, names: Names) -> stream::Job {
     let settings = &run.pipeline.stream;
     let disable_triggers = match &run.pipeline.target {
-        Target::Postgres(target) => target.disable_triggers,
-        Target::Stdout => None,
+        Some(Target::Postgres(target)) => target.disable_triggers,
+        Some(Target::Stdout) | None => None,
     };
     stream::Job {
         source: run.source.clone(),
