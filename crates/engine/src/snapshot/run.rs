@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use pgstream_config::pipeline::{ObjectType, OnConflict, SnapshotMode};
+use pgstream_config::pipeline::{ObjectType, ObjectTypes, OnConflict, SnapshotMode};
 use pgstream_postgres::{Client, Server, Session, TableName};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -491,8 +491,7 @@ impl Snapshotting {
             return Ok(());
         }
         let schema = &self.job.settings.schema;
-        let filtered =
-            !schema.object_types.contains(ObjectType::Tables) || *(&schema.object_types) != Default::default();
+        let filtered = !schema.object_types.contains(ObjectType::Tables) || schema.object_types != ObjectTypes::All;
         let dependent = missing.iter().any(|table| table.extension_config);
         if self.job.settings.mode == SnapshotMode::Full && (filtered || dependent) {
             let notice = format!(

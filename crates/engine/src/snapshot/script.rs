@@ -16,10 +16,10 @@ pub(crate) fn body(script: &str, server_major: u32) -> Cow<'_, str> {
     // `\restrict` precedes, and `\unrestrict` follows, every command.
     let start = if script.starts_with("SET ") { 0 } else { script.find("\nSET ").map_or(0, |at| at + 1) };
     let mut body = script.get(start..).unwrap_or(script);
-    if let Some(at) = body.rfind("\n\\unrestrict ") {
-        if body.get(at + 1..).is_some_and(|tail| !tail.trim_end().contains('\n')) {
-            body = body.get(..at).unwrap_or(body);
-        }
+    if let Some(at) = body.rfind("\n\\unrestrict ")
+        && body.get(at + 1..).is_some_and(|tail| !tail.trim_end().contains('\n'))
+    {
+        body = body.get(..at).unwrap_or(body);
     }
     if server_major < 17 {
         // Known to pg_restore 17 and later only.
@@ -72,8 +72,8 @@ impl Failure {
             None => db.message().to_owned(),
         };
         let command = statements(sql).nth(self.done).map(redact).unwrap_or_else(|| "(unknown)".to_owned());
-        let help = help(db.code()).to_owned();
-        let source = target.failed(&format!("restoring {what}"))(self.error);
+        let help = help(db.code());
+        let source = Box::new(target.failed(&format!("restoring {what}"))(self.error));
         Error::Restore { what: what.to_owned(), message, command, help, source }
     }
 }
