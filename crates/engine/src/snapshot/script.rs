@@ -67,9 +67,11 @@ impl Failure {
         let Some(db) = self.error.as_db_error() else {
             return target.failed(&format!("restoring {what}"))(self.error).into();
         };
+        // The detail of a violated constraint or a malformed value holds what is in a row; others name objects.
+        let is_about_rows = matches!(db.code().code().get(..2), Some("22" | "23"));
         let message = match db.detail() {
-            Some(detail) => format!("{} ({detail})", db.message()),
-            None => db.message().to_owned(),
+            Some(detail) if !is_about_rows => format!("{} ({detail})", db.message()),
+            _ => db.message().to_owned(),
         };
         let command = statements(sql).nth(self.done).map(redact).unwrap_or_else(|| "(unknown)".to_owned());
         let help = help(db.code());
