@@ -121,6 +121,7 @@ pub(crate) async fn refresh(target: &Client, views: &[String]) -> Result<(), Err
 pub(crate) async fn analyze(
     server: &Server,
     session: &Session,
+    role: Option<&str>,
     tables: Vec<TableName>,
     sessions: usize,
 ) -> Result<(), Error> {
@@ -132,7 +133,14 @@ pub(crate) async fn analyze(
             let Some(table) = queue.lock().unwrap_or_else(PoisonError::into_inner).next() else { return Ok(()) };
             let target: &Client = match &mut target {
                 Some(target) => target,
-                none => none.insert(server.connect(session).await?),
+                none => {
+                    let target = none.insert(server.connect(session).await?);
+                    if let Some(role) = role {
+                        let sql = format!("SET ROLE {}", quote_ident(role));
+                        target.batch_execute(&sql).await.map_err(target.failed("acting as the configured role"))?;
+                    }
+                    target
+                }
             };
             target
                 .batch_execute(&format!("ANALYZE {table}"))

@@ -201,7 +201,9 @@ impl Snapshotting {
                 return Err(Error::TableMissing { tables });
             }
         }
+        self.act_as_role(target).await?;
         let own = target::with_foreign_rows(target, &wanted, &there, ledger).await?;
+        self.act_as_ourselves(target).await?;
         if !own.is_empty() && self.job.target_settings.on_conflict == OnConflict::Error {
             let mut tables: Vec<String> = own.iter().map(ToString::to_string).collect();
             tables.sort();

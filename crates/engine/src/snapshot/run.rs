@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgstream_config::pipeline::SnapshotMode;
-use pgstream_postgres::{Client, Server, Session, TableName};
+use pgstream_postgres::{Client, Server, Session, TableName, quote_ident};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -100,6 +100,26 @@ impl Snapshotting {
         }
     }
 
+    /// The role that restores and fills, when it is not the one that connects.
+    fn role(&self) -> Option<&str> {
+        let settings = &self.job.settings;
+        settings.schema.role.as_deref().filter(|_| settings.mode != SnapshotMode::Data)
+    }
+
+    pub(super) async fn act_as_role(&self, target: &Client) -> Result<(), Error> {
+        let Some(role) = self.role() else { return Ok(()) };
+        let sql = format!("SET ROLE {}", quote_ident(role));
+        target.batch_execute(&sql).await.map_err(target.failed("acting as the configured role"))?;
+        Ok(())
+    }
+
+    pub(super) async fn act_as_ourselves(&self, target: &Client) -> Result<(), Error> {
+        if self.role().is_some() {
+            target.batch_execute("RESET ROLE").await.map_err(target.failed("acting as ourselves again"))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn tell(&self, notices: Vec<String>, summary: &mut Summary) {
         for notice in notices {
             self.progress.notice(notice.clone());
@@ -153,7 +173,9 @@ impl Snapshotting {
         summary.bytes += totals.bytes;
         self.after_rows(source, &target, server, majors, &run, &selection).await?;
         self.progress.phase(Phase::Finishing);
+        self.act_as_role(&target).await?;
         self.finish(source, &target, server, majors, &selection, copied).await?;
+        self.act_as_ourselves(&target).await?;
         ledger::complete(&target, &facts.origin).await
     }
 
@@ -288,7 +310,7 @@ impl Snapshotting {
             schemas,
             retry: self.job.target_settings.retry,
         };
-        let role = settings.schema.role.clone().filter(|_| settings.mode != SnapshotMode::Data);
+        let role = self.role().map(str::to_owned);
         let context = Context { origin: facts.origin.clone(), snapshot, role, watch };
         Run {
             lanes: Arc::new(lanes),
@@ -343,7 +365,8 @@ impl Snapshotting {
             let moved = finish::sequences(source, target).await?;
             tracing::info!(moved, "sequences moved forward");
             let session = self.schema_session(majors);
-            finish::analyze(server, &session, copied, self.job.settings.schema_workers.get()).await?;
+            let sessions = self.job.settings.schema_workers.get();
+            finish::analyze(server, &session, self.role(), copied, sessions).await?;
             if self.job.settings.schema.refresh_materialized_views {
                 finish::refresh(target, &selection.views).await?;
             }
@@ -396,7 +419,7 @@ async fn patient(client: &Client, major: u32) -> Result<(), Error> {
 
 fn missing_database(server: &Server, error: pgstream_postgres::Error) -> Error {
     if error.sqlstate() == Some("3D000") {
-        let database = pgstream_postgres::quote_ident(server.dsn().dbname());
+        let database = quote_ident(server.dsn().dbname());
         return Error::DatabaseMissing { database, server: server.to_string() };
     }
     error.into()
