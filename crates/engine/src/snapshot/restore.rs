@@ -108,7 +108,7 @@ impl Dump {
             }
             script::execute(target, &sql).await
         };
-        if let Err(failure) = run.await.map_err(Into::<script::Failure>::into) {
+        if let Err(failure) = run.await {
             target.batch_execute("ROLLBACK").await.ok();
             return Err(failure.explain(target, what, &sql));
         }

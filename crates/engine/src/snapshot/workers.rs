@@ -74,13 +74,13 @@ struct Piece {
 
 #[derive(Default)]
 struct CopyLane {
-    source: Option<Client>,
-    target: Option<Client>,
+    source: Option<Box<Client>>,
+    target: Option<Box<Client>>,
 }
 
 #[derive(Default)]
 struct SchemaLane {
-    target: Option<Client>,
+    target: Option<Box<Client>>,
 }
 
 enum Done {
@@ -391,11 +391,11 @@ async fn copy_once(
 ) -> Result<Copied, Error> {
     let source = match lane.source.take() {
         Some(session) => session,
-        None => exporter::import(&lanes.source, &lanes.source_session, &context.snapshot).await?,
+        None => Box::new(exporter::import(&lanes.source, &lanes.source_session, &context.snapshot).await?),
     };
     let mut target = match lane.target.take() {
         Some(session) => session,
-        None => lanes.target.connect(&lanes.copy_session).await?,
+        None => Box::new(lanes.target.connect(&lanes.copy_session).await?),
     };
     let copied = copy::part(context, &source, &mut target, unit, part).await?;
     *lane = CopyLane { source: Some(source), target: Some(target) };
@@ -408,7 +408,7 @@ async fn restore_with_retries(lanes: &Lanes, dump: &Dump, lane: &mut SchemaLane,
         let once = async {
             let target = match lane.target.take() {
                 Some(session) => session,
-                None => lanes.target.connect(&lanes.schema_session).await?,
+                None => Box::new(lanes.target.connect(&lanes.schema_session).await?),
             };
             dump.restore(&target, lanes.target_major, &piece.ids, &piece.what).await?;
             lane.target = Some(target);

@@ -1,4 +1,6 @@
 //! The copy between two real servers.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 
 mod copies;
 mod databases;
@@ -6,6 +8,7 @@ mod existing;
 mod filters;
 mod privileges;
 mod resumes;
+mod scale;
 mod setup;
 mod slots;
 mod versions;

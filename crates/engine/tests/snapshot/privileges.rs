@@ -30,6 +30,26 @@ async fn a_target_role_without_superpowers_is_enough() {
 }
 
 #[tokio::test]
+async fn another_role_can_be_acted_as() {
+    let (source, target) = pair().await;
+    source
+        .client("app")
+        .await
+        .batch("CREATE SCHEMA shop; CREATE TABLE shop.a (id int PRIMARY KEY); INSERT INTO shop.a VALUES (1)")
+        .await;
+    let admin = target.client("app").await;
+    admin.batch("CREATE ROLE deployer; CREATE ROLE loader LOGIN PASSWORD 'x' NOINHERIT IN ROLE deployer").await;
+    admin.batch("GRANT CREATE ON DATABASE app TO deployer, loader").await;
+    let mut job = job(&source, &target);
+    job.target = server(&target.url_as("loader", "x", "app"));
+    job.settings.schema.role = Some("deployer".to_owned());
+    job.settings.schema.no_owner = true;
+    run(job).await.unwrap();
+    assert_same_rows(&source, &target, "app").await;
+    assert_eq!(admin.text("SELECT tableowner FROM pg_tables WHERE tablename = 'a'").await.as_deref(), Some("deployer"));
+}
+
+#[tokio::test]
 async fn a_clean_copy_needs_no_superpowers_either() {
     let (source, target) = pair().await;
     source.client("app").await.batch("CREATE TABLE a AS SELECT generate_series(1, 10) AS x").await;
