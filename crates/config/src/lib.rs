@@ -19,5 +19,5 @@ mod written;
 
 pub use documentation::documentation;
 pub use error::{ConfigErrors, redact_url};
-pub use load::{Loaded, Needs, Overrides, load};
+pub use load::{Loaded, Needs, Overrides, load, presentation};
 pub use read::Notice;

@@ -8,7 +8,7 @@ use crate::{
     error::{ConfigErrors, Origin},
     pattern::TableFilter,
     pipeline::{
-        Instrumentation, Logging, Mode, ObjectType, ObjectTypes, OnConflict, Pipeline, PostgresTarget, Prometheus,
+        Instrumentation, Mode, ObjectType, ObjectTypes, OnConflict, Pipeline, PostgresTarget, Presentation, Prometheus,
         Retry, RolesMode, SchemaCopy, Snapshot, SnapshotMode, Source, Stream, Target,
     },
     read::{Notice, Reader},
@@ -39,8 +39,8 @@ pub struct Overrides {
     pub log_format: Option<String>,
     /// `--no-color`.
     pub no_color: bool,
-    /// The mode that the command implies, e.g. of `snapshot`.
-    pub mode: Option<Mode>,
+    /// The mode of a command for which none is written, e.g. of `snapshot`.
+    pub default_mode: Option<Mode>,
 }
 
 /// What a command needs.
@@ -75,6 +75,7 @@ const BATCHES_IN_MEMORY: u64 = 3;
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// Short enough to be back within seconds of a failover; reconnecting costs the servers next to nothing.
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+const QUIET: &str = "source.postgres.snapshot.disable_progress_tracking";
 const HEALTH_ADDRESS: &str = "localhost:9910";
 const METRICS_PATH: &str = "/metrics";
 
@@ -88,13 +89,7 @@ pub fn load(
     needs: Needs,
     environment: Environment<'_>,
 ) -> Result<Loaded, ConfigErrors> {
-    let mut written = Written::default();
-    if let Some(path) = file {
-        take_file(&mut written, path, environment);
-    }
-    written.take_environment(environment);
-    take_flags(&mut written, overrides);
-    let mut reader = Reader { written };
+    let mut reader = Reader { written: written(file, overrides, environment) };
     let notices = reader.check();
     let pipeline = pipeline(&mut reader, overrides, needs);
     let mut errors = std::mem::take(&mut reader.written.errors);
@@ -106,6 +101,16 @@ pub fn load(
             Err(ConfigErrors(errors))
         }
     }
+}
+
+fn written(file: Option<&Path>, overrides: &Overrides, environment: Environment<'_>) -> Written {
+    let mut written = Written::default();
+    if let Some(path) = file {
+        take_file(&mut written, path, environment);
+    }
+    written.take_environment(environment);
+    take_flags(&mut written, overrides);
+    written
 }
 
 fn take_file(written: &mut Written, path: &Path, environment: Environment<'_>) {
@@ -180,12 +185,19 @@ fn pipeline(reader: &mut Reader, flags: &Overrides, needs: Needs) -> Option<Pipe
     let snapshot = snapshot(reader);
     let stream = stream(reader);
     let instrumentation = instrumentation(reader);
-    let logging = Logging {
+    Some(Pipeline { source: source?, target, mode, snapshot, stream, instrumentation })
+}
+
+/// How to log and draw, as far as the same sources tell; what is wrong with them is for [`load`] to say.
+#[must_use]
+pub fn presentation(file: Option<&Path>, overrides: &Overrides, environment: Environment<'_>) -> Presentation {
+    let mut reader = Reader { written: written(file, overrides, environment) };
+    Presentation {
         level: reader.one_of("logging.level").unwrap_or("info"),
         json: reader.one_of("logging.format.type") == Some("json"),
         no_color: reader.boolean("logging.format.no_color").unwrap_or(false),
-    };
-    Some(Pipeline { source: source?, target, mode, snapshot, stream, instrumentation, logging })
+        quiet: reader.boolean(QUIET).unwrap_or(false),
+    }
 }
 
 fn url(reader: &mut Reader, path: &'static str) -> Option<secrecy::SecretString> {
@@ -320,15 +332,13 @@ fn refuse(reader: &mut Reader, path: &'static str, value: bool, fix: &str) {
 }
 
 fn mode(reader: &mut Reader, flags: &Overrides) -> Mode {
-    if let Some(mode) = flags.mode {
-        return mode;
-    }
-    match reader.one_of("source.postgres.mode") {
-        Some("snapshot") => Mode::Snapshot,
-        Some("snapshot_and_replication") => Mode::SnapshotAndReplication,
-        Some(_) => Mode::Replication,
-        None if reader.has("source.postgres.snapshot.tables") => Mode::SnapshotAndReplication,
-        None => Mode::Replication,
+    match (reader.one_of("source.postgres.mode"), flags.default_mode) {
+        (Some("snapshot"), _) => Mode::Snapshot,
+        (Some("snapshot_and_replication"), _) => Mode::SnapshotAndReplication,
+        (Some(_), _) => Mode::Replication,
+        (None, Some(mode)) => mode,
+        (None, None) if reader.has("source.postgres.snapshot.tables") => Mode::SnapshotAndReplication,
+        (None, None) => Mode::Replication,
     }
 }
 
@@ -377,7 +387,6 @@ fn snapshot(reader: &mut Reader) -> Snapshot {
         schema_workers: restore_workers.unwrap_or_else(|| number(reader, DATA[0], SCHEMA_WORKERS)),
         part_bytes: reader.size(DATA[2]).filter(|bytes| *bytes > 0).unwrap_or(PART_BYTES),
         max_connections: number(reader, DATA[3], MAX_CONNECTIONS),
-        quiet: reader.boolean("source.postgres.snapshot.disable_progress_tracking").unwrap_or(false),
         schema: schema_copy(reader),
     }
 }

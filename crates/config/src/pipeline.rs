@@ -21,19 +21,19 @@ pub struct Pipeline {
     pub stream: Stream,
     /// Metrics and health endpoints.
     pub instrumentation: Instrumentation,
-    /// What is logged, and how.
-    pub logging: Logging,
 }
 
-/// `logging.*`.
+/// `logging.*`, and whether to draw.
 #[derive(Debug, Clone, Copy)]
-pub struct Logging {
+pub struct Presentation {
     /// Least severe level.
     pub level: &'static str,
     /// JSON lines instead of text.
     pub json: bool,
     /// No colours.
     pub no_color: bool,
+    /// No progress bars.
+    pub quiet: bool,
 }
 
 /// What `source.postgres.mode` says.
@@ -110,8 +110,6 @@ pub struct Snapshot {
     pub part_bytes: u64,
     /// Most connections to the source.
     pub max_connections: NonZeroUsize,
-    /// No progress bars.
-    pub quiet: bool,
     /// How the schema is copied.
     pub schema: SchemaCopy,
 }

@@ -66,7 +66,8 @@ impl Reader {
             Kind::Assignments => drop(self.assignments(key.path)),
             Kind::ObjectTypes => drop(self.object_types(key.path)),
             Kind::Ratio => {
-                drop(self.parsed(key.path, |text| text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio))))
+                let share = |text: &str| text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+                let _ = self.parsed(key.path, share);
             }
             Kind::Texts => drop(self.texts(key.path)),
             Kind::Text | Kind::Secret => drop(self.one(key.path)),

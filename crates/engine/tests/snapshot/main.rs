@@ -1,7 +1,6 @@
 //! The copy between two real servers.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-
 mod copies;
 mod databases;
 mod existing;

@@ -1,6 +1,6 @@
 //! Many tables.
-use pgstream_testkit::{assert_same_rows, pair};
 use crate::setup::{job, run};
+use pgstream_testkit::{assert_same_rows, pair};
 
 #[tokio::test]
 async fn many_tables() {
