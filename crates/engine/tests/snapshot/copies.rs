@@ -1,8 +1,8 @@
 //! What is copied arrives as it was.
 
-use pgstream_testkit::{assert_same_rows, assert_same_schema, assert_sequences_not_behind, pair};
+use pgstream_testkit::{assert_same_rows, assert_sequences_not_behind, pair};
 
-use crate::setup::{job, run};
+use crate::setup::{assert_same_schema, job, run};
 
 const TYPES: &str = r#"
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'it''s "fine"');
