@@ -7,5 +7,17 @@
 //! ```
 //! Every error names the file, line, key and fix, and all of them come at once.
 
+mod documentation;
+pub mod error;
+pub mod keys;
+pub mod load;
 pub mod pattern;
 pub mod pipeline;
+mod read;
+mod tree;
+mod written;
+
+pub use documentation::documentation;
+pub use error::{ConfigErrors, redact_url};
+pub use load::{Loaded, Needs, Overrides, load};
+pub use read::Notice;

@@ -11,8 +11,8 @@ use crate::pattern::TableFilter;
 pub struct Pipeline {
     /// The database that is read.
     pub source: Source,
-    /// Where its rows go.
-    pub target: Target,
+    /// Where its rows go; `None` where a command needs no target.
+    pub target: Option<Target>,
     /// Whether to copy, to follow, or both.
     pub mode: Mode,
     /// Settings of the copy.
@@ -21,6 +21,19 @@ pub struct Pipeline {
     pub stream: Stream,
     /// Metrics and health endpoints.
     pub instrumentation: Instrumentation,
+    /// What is logged, and how.
+    pub logging: Logging,
+}
+
+/// `logging.*`.
+#[derive(Debug, Clone, Copy)]
+pub struct Logging {
+    /// Least severe level.
+    pub level: &'static str,
+    /// JSON lines instead of text.
+    pub json: bool,
+    /// No colours.
+    pub no_color: bool,
 }
 
 /// What `source.postgres.mode` says.
@@ -65,10 +78,6 @@ pub struct PostgresTarget {
     pub disable_triggers: Option<bool>,
     /// What to do with rows that were on the target before.
     pub on_conflict: OnConflict,
-    /// Stop at the first change that cannot be applied.
-    pub strict: bool,
-    /// Ignore recorded DDL.
-    pub ignore_ddl: bool,
     /// Retries after transient errors.
     pub retry: Retry,
 }
@@ -180,6 +189,32 @@ pub enum ObjectType {
     TextSearch,
 }
 
+impl ObjectType {
+    /// The kind that filters call so.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "tables" => Self::Tables,
+            "sequences" => Self::Sequences,
+            "types" => Self::Types,
+            "indexes" => Self::Indexes,
+            "constraints" => Self::Constraints,
+            "functions" => Self::Functions,
+            "views" => Self::Views,
+            "materialized_views" => Self::MaterializedViews,
+            "triggers" => Self::Triggers,
+            "event_triggers" => Self::EventTriggers,
+            "policies" => Self::Policies,
+            "rules" => Self::Rules,
+            "comments" => Self::Comments,
+            "extensions" => Self::Extensions,
+            "collations" => Self::Collations,
+            "text_search" => Self::TextSearch,
+            _ => return None,
+        })
+    }
+}
+
 /// One list or the other, never both.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ObjectTypes {
@@ -213,12 +248,6 @@ pub struct Stream {
     pub batch_bytes: u64,
     /// Most changes in one batch.
     pub batch_changes: usize,
-    /// Most bytes held between the source and the target.
-    pub queue_bytes: u64,
-    /// How long a batch may wait for company; zero means not at all.
-    pub batch_timeout: Duration,
-    /// Remove NUL characters from text and JSON before applying.
-    pub strip_null_char_bytes: bool,
 }
 
 /// Retries after transient errors.
@@ -234,6 +263,15 @@ pub struct Retry {
     pub max_elapsed: Option<Duration>,
 }
 
+impl Retry {
+    /// How long to wait before the try after `tries` failed ones: doubles from the first wait to the longest.
+    #[must_use]
+    pub fn wait(&self, tries: usize) -> Duration {
+        let doublings = u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+        self.initial.saturating_mul(1 << doublings).min(self.max)
+    }
+}
+
 /// `instrumentation.*`.
 #[derive(Debug, Clone, Default)]
 pub struct Instrumentation {
@@ -243,11 +281,9 @@ pub struct Instrumentation {
     pub prometheus: Option<Prometheus>,
 }
 
-/// The Prometheus endpoint.
+/// The Prometheus endpoint, served on the health address.
 #[derive(Debug, Clone)]
 pub struct Prometheus {
-    /// `host:port`; served on the health address when it is the same.
-    pub address: String,
     /// Path, `/metrics` by default.
     pub path: String,
 }

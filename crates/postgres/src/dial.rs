@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     Class, Error,
-    dsn::{Address, Dsn, Host, Keepalive, SslMode, TargetSession},
+    dsn::{Address, Dsn, Host, SslMode, TargetSession},
     password::{Login, Password},
     tls::{self, TlsError},
     transport::{Socket, Transport},
@@ -215,7 +215,7 @@ impl Attempt<'_> {
         let socket = match place {
             Place::Tcp(address) => {
                 let connected = TcpStream::connect(address).await.map_err(|source| self.io("connecting to", source))?;
-                tune(&connected, self.dsn.keepalive).map_err(|source| self.io("setting up the socket to", source))?;
+                tune(&connected, self.dsn).map_err(|source| self.io("setting up the socket to", source))?;
                 Socket::Tcp(connected)
             }
             Place::Unix(path) => {
@@ -285,9 +285,12 @@ fn fits(target: TargetSession, role: Role) -> bool {
     }
 }
 
-fn tune(stream: &TcpStream, keepalive: Option<Keepalive>) -> io::Result<()> {
+fn tune(stream: &TcpStream, dsn: &Dsn) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let Some(keepalive) = keepalive else { return Ok(()) };
+    let socket = SockRef::from(stream);
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(dsn.user_timeout))?;
+    let Some(keepalive) = dsn.keepalive else { return Ok(()) };
     let mut probes = TcpKeepalive::new().with_time(keepalive.idle);
     if let Some(interval) = keepalive.interval {
         probes = probes.with_interval(interval);
@@ -295,5 +298,5 @@ fn tune(stream: &TcpStream, keepalive: Option<Keepalive>) -> io::Result<()> {
     if let Some(retries) = keepalive.retries {
         probes = probes.with_retries(retries);
     }
-    SockRef::from(stream).set_tcp_keepalive(&probes)
+    socket.set_tcp_keepalive(&probes)
 }

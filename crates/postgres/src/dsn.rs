@@ -28,6 +28,11 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_KEEPALIVE: Keepalive =
     Keepalive { idle: Duration::from_secs(30), interval: Some(Duration::from_secs(10)), retries: Some(3) };
 
+/// After this long without an acknowledgement a connection is dead. The kernel tries for a quarter of an hour, and a
+/// failover leaves just such connections behind. A peer that acknowledges but does not read, such as one that waits for
+/// a lock, counts as dead, too: hence not shorter.
+const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// A parsed connection URL. Cheap enough to clone; a password that it came with is hidden in it, see
 /// [`crate::Password`].
 #[derive(Debug, Clone)]
@@ -45,6 +50,7 @@ pub struct Dsn {
     pub(crate) application_name: Option<String>,
     pub(crate) target: TargetSession,
     pub(crate) keepalive: Option<Keepalive>,
+    pub(crate) user_timeout: Duration,
     pub(crate) passfile: Option<PathBuf>,
 }
 

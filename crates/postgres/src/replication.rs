@@ -100,6 +100,14 @@ impl fmt::Debug for Connection {
     }
 }
 
+/// Why a server refused to start, where the code does not say.
+enum Reason {
+    Lost,
+    /// A standby; Aurora's endpoint may lead to one for a moment after a failover.
+    Standby,
+    Other,
+}
+
 struct ReplicationHandshake<'a> {
     dsn: &'a Dsn,
     options: String,
@@ -196,26 +204,33 @@ impl Connection {
                 b'E' => {
                     let refusal = Box::new(ServerError::parse(&packet.body));
                     let server = self.wire.server().to_owned();
-                    if refusal.code == "55000" && self.slot_is_lost(&options.slot).await {
-                        return Err(Error::SlotLost { server, slot: options.slot.clone(), source: refusal });
-                    }
-                    return Err(Error::Refused { server, doing: doing().into(), source: refusal });
+                    return Err(match self.reason(&refusal, &options.slot).await {
+                        Reason::Lost => Error::SlotLost { server, slot: options.slot.clone(), source: refusal },
+                        Reason::Standby => Error::WrongRole { server, wanted: "primary" },
+                        Reason::Other => Error::Refused { server, doing: doing().into(), source: refusal },
+                    });
                 }
                 tag => return Err(login::unexpected(&self.wire, tag)),
             }
         }
     }
 
-    /// Code 55000 says many things, in words that differ by version and language; the catalog says which.
-    async fn slot_is_lost(&mut self, slot: &str) -> bool {
+    /// 55000 (and 0A000, of standbys before 16) says many things, in words that differ by version and language: the
+    /// catalog says which.
+    async fn reason(&mut self, refusal: &ServerError, slot: &str) -> Reason {
+        if !matches!(refusal.code.as_str(), "55000" | "0A000") {
+            return Reason::Other;
+        }
         let ready = async {
             while self.wire.packet().await?.tag != b'Z' {}
-            let sql = command::slot_status(slot);
-            self.one_row(&sql, "reading the state of the slot").await
+            self.one_row(&command::slot_state(slot), "reading the state of the slot").await
         };
-        match timeout(CLOSE_TIMEOUT, ready).await {
-            Ok(Ok(row)) => row.first().is_some_and(|status| status.as_deref() == Some("lost")),
-            Ok(Err(_)) | Err(_) => false,
+        let Ok(Ok(row)) = timeout(CLOSE_TIMEOUT, ready).await else { return Reason::Other };
+        let field = |index: usize| row.get(index).and_then(Option::as_deref);
+        match (field(0), field(1)) {
+            (Some("lost"), _) => Reason::Lost,
+            (_, Some("t")) => Reason::Standby,
+            _ => Reason::Other,
         }
     }
 

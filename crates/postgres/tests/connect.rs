@@ -345,3 +345,36 @@ async fn the_tools_reach_the_same_server_in_the_same_way() {
     let roots = environment.iter().find(|(name, _)| name == "PGSSLROOTCERT").map(|(_, path)| PathBuf::from(path));
     assert!(std::fs::read_to_string(roots.unwrap()).unwrap().contains("Amazon RDS"));
 }
+
+#[tokio::test]
+async fn a_client_certificate_logs_in() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    // The server runs as another user and reads the authority.
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "robot");
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    std::fs::write(path("ca.pem"), authority.as_ref().pem()).unwrap();
+    std::fs::write(path("robot.pem"), certificate.pem()).unwrap();
+    std::fs::write(path("robot.key"), key.serialize_pem()).unwrap();
+
+    let cluster = Cluster::builder()
+        .tls()
+        .setting("ssl_ca_file", &path("ca.pem"))
+        .hba("hostssl all robot 127.0.0.1/32 cert")
+        .start()
+        .await
+        .unwrap();
+    cluster.client("postgres").await.batch("CREATE ROLE robot LOGIN REPLICATION").await;
+    let url = cluster.url_as("robot", "", "postgres") + "?sslmode=require";
+    assert!(encrypted(&format!("{url}&sslcert={}&sslkey={}", path("robot.pem"), path("robot.key"))).await);
+    assert_eq!(refused(&url).await.class(), Class::Setup);
+    let error = refused(&format!("{url}&sslcert={}&sslkey={}", path("robot.pem"), path("robot.pem"))).await;
+    assert_eq!(error.class(), Class::Config, "{error}");
+}

@@ -124,8 +124,10 @@ async fn answers_to_the_start_up_are_not_believed() {
         if !parts.iter().any(|part| part.ends_with(b"i=4000000000") || part.ends_with(b"i=99999999")) {
             let session = Session::new("test");
             let result = tokio::time::timeout(LIMIT, server.connect(&session)).await.expect("an end");
-            result.err().expect("an error");
+            let error = result.err().expect("an error");
+            assert!(matches!(error.class(), Class::Transient | Class::Setup), "{parts:?}: {error}");
         }
+        assert!(matches!(error.class(), Class::Transient | Class::Setup), "{parts:?}: {error}");
     }
 }
 

@@ -166,7 +166,7 @@ pub(crate) async fn record_steps<C: GenericClient>(
 }
 
 /// The step of a run that reached its end.
-pub(crate) const COMPLETE: &str = "complete";
+pub(crate) use crate::target::ledger::COMPLETE;
 
 /// Records that a run reached its end, and makes all before it durable.
 pub(crate) async fn complete(target: &Client, origin: &Origin) -> Result<(), Error> {

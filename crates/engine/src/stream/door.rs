@@ -60,7 +60,7 @@ pub async fn open(job: &Job, target: &Server) -> Result<(Opened, Writer), Error>
 
     let (mut replication, identity, source, confirmed) = open_source(job).await?;
     let ledger = Ledger::read(&client, &job.slot).await?;
-    if !ledger.is_empty() && !snapshot_complete(&client, &job.slot).await? {
+    if !ledger.is_empty() && !ledger::is_complete(&client, &job.slot).await? {
         return Err(Error::SnapshotIncomplete { slot: job.slot.clone() });
     }
     let recorded = match progress::read(&client, &job.slot).await? {
@@ -208,14 +208,6 @@ async fn record_timeline(client: &Client, claim: &Claim, timeline: u32) -> Resul
         .await
         .map_err(client.failed("writing pgstream.apply_progress"))?;
     Ok(())
-}
-
-async fn snapshot_complete(client: &Client, slot: &str) -> Result<bool, Error> {
-    let row = client
-        .query_opt("SELECT 1 FROM pgstream.snapshot_steps WHERE source = $1 AND step = $2", &[&slot, &ledger::COMPLETE])
-        .await
-        .map_err(client.failed("reading pgstream.snapshot_steps"))?;
-    Ok(row.is_some())
 }
 
 async fn target_major(client: &Client) -> Result<u32, Error> {

@@ -108,7 +108,7 @@ pub async fn run(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken) 
                     monitor.enter(Phase::Stopped);
                     return Err(Error::GaveUp { tries, last: Box::new(error) });
                 }
-                let wait = backoff(job.retry, tries);
+                let wait = job.retry.wait(tries);
                 monitor.reconnecting(error.to_string());
                 tracing::warn!(slot = job.slot, %error, tries, wait_ms = wait.as_millis(), "the stream broke; reconnecting");
                 tokio::select! {
@@ -120,12 +120,6 @@ pub async fn run(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken) 
     }
     monitor.enter(Phase::Stopped);
     Ok(())
-}
-
-/// Doubles from the first wait to the longest one.
-fn backoff(retry: Retry, tries: usize) -> Duration {
-    let doublings = u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
-    retry.initial.saturating_mul(1 << doublings).min(retry.max)
 }
 
 /// One connection's worth of streaming.

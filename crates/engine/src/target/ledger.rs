@@ -117,6 +117,27 @@ impl Ledger {
     }
 }
 
+/// Whether everything that the copy for `slot` consists of is in place.
+///
+/// # Errors
+/// When the session fails.
+pub async fn is_complete(client: &Client, slot: &str) -> Result<bool, Error> {
+    let failed = || client.failed("reading pgstream.snapshot_steps");
+    let there: bool = client
+        .query_one("SELECT to_regclass('pgstream.snapshot_steps') IS NOT NULL", &[])
+        .await
+        .map_err(failed())?
+        .get(0);
+    if !there {
+        return Ok(false);
+    }
+    let row = client
+        .query_opt("SELECT 1 FROM pgstream.snapshot_steps WHERE source = $1 AND step = $2", &[&slot, &COMPLETE])
+        .await
+        .map_err(failed())?;
+    Ok(row.is_some())
+}
+
 /// The ledger cannot be used.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum LedgerError {

@@ -26,6 +26,7 @@ pub(super) enum Parameter {
     KeepalivesIdle,
     KeepalivesInterval,
     KeepalivesCount,
+    TcpUserTimeout,
     Passfile,
     Gssencmode,
     ClientEncoding,
@@ -57,6 +58,7 @@ const TABLE: &[(&str, Parameter, Option<&str>)] = &[
     ("keepalives_idle", P::KeepalivesIdle, None),
     ("keepalives_interval", P::KeepalivesInterval, None),
     ("keepalives_count", P::KeepalivesCount, None),
+    ("tcp_user_timeout", P::TcpUserTimeout, None),
     ("passfile", P::Passfile, None),
     ("gssencmode", P::Gssencmode, None),
     ("client_encoding", P::ClientEncoding, None),
@@ -92,7 +94,6 @@ const UNUSED: &[&str] = &[
     "sslnegotiation",
     "sslpassword",
     "sslsni",
-    "tcp_user_timeout",
 ];
 
 impl Parameter {

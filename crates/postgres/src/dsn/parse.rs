@@ -3,8 +3,8 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
-    Address, ChannelBinding, DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEEPALIVE, Dsn, DsnError, Host, Keepalive, Roots,
-    SslMode, TargetSession,
+    Address, ChannelBinding, DEFAULT_CONNECT_TIMEOUT, DEFAULT_KEEPALIVE, DEFAULT_USER_TIMEOUT, Dsn, DsnError, Host,
+    Keepalive, Roots, SslMode, TargetSession,
     parameter::{Parameter, Values},
 };
 use crate::tls::TlsFiles;
@@ -180,7 +180,7 @@ fn interpret(values: &Values, environment: &dyn Fn(&str) -> Option<String>) -> R
         tls: TlsFiles { roots, certificate, key },
         channel_binding: choice(values, Parameter::ChannelBinding, &ChannelBinding::ALL, ChannelBinding::name)?
             .unwrap_or(ChannelBinding::Prefer),
-        connect_timeout: match number(values, Parameter::ConnectTimeout)? {
+        connect_timeout: match seconds(values, Parameter::ConnectTimeout)? {
             // libpq waits for ever at 0; here every wait has an end.
             None | Some(0) => DEFAULT_CONNECT_TIMEOUT,
             Some(seconds) => Duration::from_secs(u64::from(seconds)),
@@ -193,6 +193,10 @@ fn interpret(values: &Values, environment: &dyn Fn(&str) -> Option<String>) -> R
         target: choice(values, Parameter::TargetSessionAttrs, &TargetSession::ALL, TargetSession::name)?
             .unwrap_or(TargetSession::Any),
         keepalive: keepalive(values)?,
+        user_timeout: match number(values, Parameter::TcpUserTimeout, 86_400_000)? {
+            None | Some(0) => DEFAULT_USER_TIMEOUT,
+            Some(milliseconds) => Duration::from_millis(u64::from(milliseconds)),
+        },
         passfile: values.get(Parameter::Passfile).map(PathBuf::from),
     })
 }
@@ -243,25 +247,29 @@ fn hosts(values: &Values) -> Result<Vec<Host>, DsnError> {
 }
 
 fn keepalive(values: &Values) -> Result<Option<Keepalive>, DsnError> {
-    if number(values, Parameter::Keepalives)? == Some(0) {
+    if seconds(values, Parameter::Keepalives)? == Some(0) {
         return Ok(None);
     }
-    let seconds = |parameter, default: Option<Duration>| match number(values, parameter)? {
+    let duration = |parameter, default: Option<Duration>| match seconds(values, parameter)? {
         None | Some(0) => Ok(default),
         Some(seconds) => Ok(Some(Duration::from_secs(u64::from(seconds)))),
     };
     Ok(Some(Keepalive {
-        idle: seconds(Parameter::KeepalivesIdle, None)?.unwrap_or(DEFAULT_KEEPALIVE.idle),
-        interval: seconds(Parameter::KeepalivesInterval, DEFAULT_KEEPALIVE.interval)?,
-        retries: number(values, Parameter::KeepalivesCount)?.filter(|count| *count > 0).or(DEFAULT_KEEPALIVE.retries),
+        idle: duration(Parameter::KeepalivesIdle, None)?.unwrap_or(DEFAULT_KEEPALIVE.idle),
+        interval: duration(Parameter::KeepalivesInterval, DEFAULT_KEEPALIVE.interval)?,
+        retries: seconds(values, Parameter::KeepalivesCount)?.filter(|count| *count > 0).or(DEFAULT_KEEPALIVE.retries),
     }))
 }
 
-fn number(values: &Values, parameter: Parameter) -> Result<Option<u32>, DsnError> {
+fn seconds(values: &Values, parameter: Parameter) -> Result<Option<u32>, DsnError> {
+    number(values, parameter, 86_400)
+}
+
+fn number(values: &Values, parameter: Parameter, most: u32) -> Result<Option<u32>, DsnError> {
     let Some(text) = values.get(parameter) else { return Ok(None) };
     match text.trim().parse::<u32>() {
-        Ok(number) if number <= 86_400 => Ok(Some(number)),
-        _ => Err(wrong(format!("{} is not a number from 0 to 86400", parameter.name()), "write a whole number")),
+        Ok(number) if number <= most => Ok(Some(number)),
+        _ => Err(wrong(format!("{} is not a number from 0 to {most}", parameter.name()), "write a whole number")),
     }
 }
 

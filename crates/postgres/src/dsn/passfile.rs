@@ -74,7 +74,12 @@ fn next_field(line: &str) -> Option<(Field<'_>, Option<&str>)> {
 pub(crate) fn write(path: &Path, user: &str, password: &str) -> io::Result<()> {
     use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
     let escape = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // The mode counts only for a file that is created here.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     writeln!(file, "*:*:*:{}:{}", escape(user), escape(password))
 }
 
@@ -101,6 +106,7 @@ mod tests {
     fn what_is_written_is_found_again_and_private() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pass");
+        std::fs::write(&path, "left over, and readable by all").unwrap();
         write(&path, "a:b\\c", "p:q\\r s%").unwrap();
         assert!(is_private(&path));
         let text = std::fs::read_to_string(&path).unwrap();

@@ -23,7 +23,7 @@ fn a_full_url_is_read_into_its_fields() {
         "postgresql://al%40ice:p%2F%3A%40%25%20w@db.example.com:6432/my%2Fdb?sslmode=verify-ca&sslrootcert=/etc/ca.pem\
          &channel_binding=require&connect_timeout=3&options=-c%20work_mem%3D64MB&application_name=x\
          &target_session_attrs=read-write&keepalives_idle=5&keepalives_interval=2&keepalives_count=7&passfile=/p\
-         &sslcert=/c.pem&sslkey=/k.pem&gssencmode=prefer&client_encoding=utf8",
+         &tcp_user_timeout=1500&sslcert=/c.pem&sslkey=/k.pem&gssencmode=prefer&client_encoding=utf8",
     )
     .unwrap();
     assert_eq!(dsn.user(), "al@ice");
@@ -40,6 +40,7 @@ fn a_full_url_is_read_into_its_fields() {
     assert_eq!(dsn.target, TargetSession::ReadWrite);
     let seconds = Duration::from_secs;
     assert_eq!(dsn.keepalive, Some(Keepalive { idle: seconds(5), interval: Some(seconds(2)), retries: Some(7) }));
+    assert_eq!(dsn.user_timeout, Duration::from_millis(1500));
     assert_eq!(dsn.passfile, Some("/p".into()));
     assert_eq!(dsn.with_dbname("other").to_string(), "db.example.com:6432/other");
 }

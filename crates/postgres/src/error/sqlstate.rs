@@ -16,6 +16,8 @@ const RETRY_LOGIN: &str = "the password may have been rotated or the IAM token m
 
 /// Prefixes of SQLSTATE codes; the longest that fits decides.
 const TABLE: &[(&str, Class, Option<&str>)] = &[
+    // No code at all: not a server that we know.
+    ("", Setup, NO_HELP),
     ("00", Bug, NO_HELP),
     ("08", Transient, NO_HELP),
     (
@@ -136,13 +138,13 @@ const TABLE: &[(&str, Class, Option<&str>)] = &[
     ("XX002", Setup, Some("the server reports a corrupted index: REINDEX it")),
 ];
 
-/// What `code` means; a code that the table does not have is a defect of the table.
+/// What `code` means. A code that the table does not have was made up by a function or trigger (`RAISE … USING ERRCODE`).
 pub(super) fn lookup(code: &str) -> Meaning {
     TABLE
         .iter()
-        .filter(|(prefix, ..)| code.starts_with(prefix))
+        .filter(|(prefix, ..)| if prefix.is_empty() { code.is_empty() } else { code.starts_with(prefix) })
         .max_by_key(|(prefix, ..)| prefix.len())
-        .map_or(Meaning { class: Bug, help: None }, |&(_, class, help)| Meaning { class, help })
+        .map_or(Meaning { class: Data, help: None }, |&(_, class, help)| Meaning { class, help })
 }
 
 #[cfg(test)]
@@ -174,8 +176,8 @@ mod tests {
             ("22P02", Data),
             ("23505", Data),
             ("P0001", Data),
-            ("ZZZZZ", Bug),
-            ("", Bug),
+            ("ZZ001", Data),
+            ("", Setup),
         ] {
             assert_eq!(lookup(code).class, class, "{code}");
         }

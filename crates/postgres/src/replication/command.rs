@@ -24,9 +24,12 @@ fn text(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
 }
 
-/// SQL, not a replication command.
-pub(super) fn slot_status(slot: &str) -> String {
-    format!("SELECT wal_status FROM pg_catalog.pg_replication_slots WHERE slot_name = {}", quote_literal(slot))
+/// SQL, not a replication command: the slot's `wal_status`, if it exists, and whether the server is a standby.
+pub(super) fn slot_state(slot: &str) -> String {
+    format!(
+        "SELECT (SELECT wal_status FROM pg_catalog.pg_replication_slots WHERE slot_name = {}), pg_catalog.pg_is_in_recovery()",
+        quote_literal(slot)
+    )
 }
 
 /// The fields of a DataRow in text format; `None` if the body is cut or not UTF-8.

@@ -1,0 +1,218 @@
+//! `run`: prepare when asked, copy when the mode says so, then follow until stopped.
+//!
+//! ```text
+//!  init (when asked) ──> copy (unless complete) ──> stream ──> SIGTERM
+//!                          └── transient error: again, goes on where it stopped
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use pgstream_config::pipeline::{Mode, Pipeline, Retry, Target};
+use pgstream_postgres::{Class, Server, Session};
+use tokio_postgres::error::SqlState;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    snapshot::{self, LedgerSource, Progress, Summary},
+    source::{self, InitSettings, Names, Part, Step, slot},
+    stream::{self, Destination, Limits, status::Monitor},
+    target::ledger,
+};
+
+/// What is run, between which servers.
+pub struct Run {
+    /// Where rows come from.
+    pub source: Server,
+    /// Where they go.
+    pub destination: Destination,
+    /// How.
+    pub pipeline: Pipeline,
+    /// Prepare the source first.
+    pub init: bool,
+}
+
+/// Who is told what happens.
+pub struct Observers {
+    /// Of the copy.
+    pub progress: Progress,
+    /// Of the stream.
+    pub monitor: Arc<Monitor>,
+}
+
+/// What has happened, for the log.
+#[derive(Debug)]
+pub enum Milestone<'a> {
+    /// One object on the source was created or kept.
+    Prepared(&'a Step),
+    /// The copy was complete before.
+    AlreadyCopied,
+    /// The copy is complete.
+    Copied(&'a Summary),
+    /// The copy broke and will go on.
+    CopyRetried {
+        /// Why.
+        error: &'a snapshot::Error,
+        /// After how long.
+        wait: Duration,
+    },
+}
+
+/// A run ended early.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// While preparing the source.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Source(#[from] source::Error),
+    /// While copying.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// While following.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Stream(#[from] stream::Error),
+    /// While connecting.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Postgres(#[from] pgstream_postgres::Error),
+    /// A copy to standard output.
+    #[error("target.stdout follows changes; it cannot take a snapshot")]
+    #[diagnostic(code(run::stdout_snapshot), help("set source.postgres.mode: replication, or choose target.postgres"))]
+    StdoutSnapshot,
+}
+
+/// Runs to the end of the copy, or until cancelled.
+///
+/// # Errors
+/// The first failure that time does not heal.
+pub async fn run(
+    run: &Run,
+    observers: &Observers,
+    cancel: &CancellationToken,
+    tell: impl Fn(Milestone<'_>) + Send + Sync,
+) -> Result<(), Error> {
+    let pipeline = &run.pipeline;
+    let names = Names::with_slot(run.source.dsn().dbname(), pipeline.source.slot.as_deref())?;
+    if run.init && pipeline.mode != Mode::Snapshot {
+        let settings = InitSettings {
+            slot: pipeline.source.slot.clone(),
+            tables: pipeline.stream.tables.clone(),
+            part: Part::All,
+            failover: false,
+        };
+        source::init(&run.source, &settings, cancel, |step| tell(Milestone::Prepared(step))).await?;
+    }
+    match (&run.destination, &pipeline.target) {
+        (Destination::Postgres(target), Some(Target::Postgres(settings))) => {
+            if pipeline.mode != Mode::Replication {
+                let job = copy_job(run, target, settings, &names).await?;
+                copy(run, job, observers, cancel, &tell).await?;
+            }
+        }
+        _ if pipeline.mode != Mode::Replication => return Err(Error::StdoutSnapshot),
+        _ => {}
+    }
+    if pipeline.mode == Mode::Snapshot || cancel.is_cancelled() {
+        return Ok(());
+    }
+    stream::run(&stream_job(run, names), &observers.monitor, cancel).await?;
+    Ok(())
+}
+
+async fn copy(
+    run: &Run,
+    job: snapshot::Job,
+    observers: &Observers,
+    cancel: &CancellationToken,
+    tell: &(impl Fn(Milestone<'_>) + Sync),
+) -> Result<(), Error> {
+    if !run.pipeline.snapshot.repeat
+        && let LedgerSource::Slot(slot) = &job.ledger_source
+        && is_copied(&job.target, slot).await?
+    {
+        tell(Milestone::AlreadyCopied);
+        return Ok(());
+    }
+    let mut tries = 0;
+    loop {
+        match snapshot::run(job.clone(), observers.progress.clone(), cancel.clone()).await {
+            Ok(summary) => {
+                tell(Milestone::Copied(&summary));
+                return Ok(());
+            }
+            Err(snapshot::Error::Cancelled) => return Ok(()),
+            Err(error) if error.class() == Class::Transient && may_retry(run.pipeline.source.retry, tries) => {
+                tries += 1;
+                let wait = run.pipeline.source.retry.wait(tries);
+                tell(Milestone::CopyRetried { error: &error, wait });
+                tokio::select! {
+                    () = cancel.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn may_retry(retry: Retry, tries: usize) -> bool {
+    retry.max_retries.is_none_or(|limit| tries < limit)
+}
+
+/// Whether the copy for this slot is complete; a target that does not exist yet holds no copy.
+async fn is_copied(target: &Server, slot: &str) -> Result<bool, Error> {
+    match target.connect(&Session::new("pgstream-aws run")).await {
+        Ok(client) => Ok(ledger::is_complete(&client, slot).await?),
+        Err(error) if error.sqlstate() == Some(SqlState::INVALID_CATALOG_NAME.code()) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn copy_job(
+    run: &Run,
+    target: &Server,
+    settings: &pgstream_config::pipeline::PostgresTarget,
+    names: &Names,
+) -> Result<snapshot::Job, Error> {
+    let follows = run.pipeline.mode == Mode::SnapshotAndReplication;
+    let created_after = if follows {
+        let client = run.source.connect(&Session::new("pgstream-aws run")).await?;
+        slot::fence(&client, &names.slot)
+            .await?
+            .map(|fence| snapshot::Fence { xid_snapshot_at_slot_creation: fence.created_snapshot })
+    } else {
+        None
+    };
+    Ok(snapshot::Job {
+        source: run.source.clone(),
+        target: target.clone(),
+        ledger_source: if follows { LedgerSource::Slot(names.slot.clone()) } else { LedgerSource::Database },
+        settings: run.pipeline.snapshot.clone(),
+        target_settings: settings.clone(),
+        publication: follows.then(|| names.publication.clone()),
+        created_after,
+        tools: None,
+    })
+}
+
+fn stream_job(run: &Run, names: Names) -> stream::Job {
+    let settings = &run.pipeline.stream;
+    let disable_triggers = match &run.pipeline.target {
+        Some(Target::Postgres(target)) => target.disable_triggers,
+        Some(Target::Stdout) | None => None,
+    };
+    stream::Job {
+        source: run.source.clone(),
+        destination: run.destination.clone(),
+        slot: names.slot,
+        publication: names.publication,
+        filter: settings.tables.clone(),
+        disable_triggers,
+        limits: Limits {
+            bytes: usize::try_from(settings.batch_bytes).unwrap_or(usize::MAX),
+            changes: settings.batch_changes,
+        },
+        retry: run.pipeline.source.retry,
+    }
+}
