@@ -60,8 +60,6 @@ pub fn job(source: &Cluster, target: &Cluster) -> Job {
             max_connections: number(50),
             disable_triggers: None,
             on_conflict: OnConflict::Error,
-            strict: true,
-            ignore_ddl: false,
             retry,
         },
         publication: None,
