@@ -68,7 +68,7 @@ SELECT 'SKU-' || n, 'Product ' || n, (n % 500) + 0.99, ARRAY['tag' || n % 7, 'ta
        repeat('A long description of product ' || n || '. ', 120)
   FROM generate_series(1, 2000) AS n;
 INSERT INTO customers.accounts (email, name, home, credit, created_at)
-SELECT 'customer' || n || '@example.com', 'Customer ' || n, ROW('Street ' || n, 'City ' || n % 40, lpad(n::text, 5, '0')),
+SELECT 'customer' || n || '@example.com', 'Customer ' || n, ROW('Street ' || n, 'City ' || n % 40, lpad(n::text, 5, '0'))::customers.address,
        1000, '2025-01-01'::timestamptz + n * interval '7 minutes'
   FROM generate_series(1, 50000) AS n;
 INSERT INTO sales.orders (placed_at, account_id, status, total)

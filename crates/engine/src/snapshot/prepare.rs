@@ -14,6 +14,7 @@ use super::{
     exporter::{Exporter, Request, Snapshot},
     ledger::{Ledger, Origin, Position, State},
     restore::Dump,
+    roles,
     run::Snapshotting,
     select::{self, Facts, Selection, Wish},
     target::{self, There},
@@ -122,7 +123,10 @@ impl Snapshotting {
         let (dump, selection) = match tools {
             None => (None, Selection::default()),
             Some(tools) => {
-                let dump = Dump::take(tools, &self.job.source, &snapshot, &settings.schema, &facts.origin).await?;
+                let mut dump = Dump::take(tools, &self.job.source, &snapshot, &settings.schema, &facts.origin).await?;
+                self.act_as_role(target).await?;
+                dump.disown(&roles::out_of_reach(target).await?);
+                self.act_as_ourselves(target).await?;
                 let selection = self.select(&exporter, target, &dump, &tables, &ledger).await?;
                 (Some(Arc::new(dump)), selection)
             }

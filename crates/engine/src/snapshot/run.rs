@@ -220,6 +220,13 @@ impl Snapshotting {
         if !selection.kept.is_empty() {
             notices.push(format!("on the target already and kept as they are: {}", selection.kept.join("; ")));
         }
+        let disowned = prepared.dump.as_ref().map_or(0, |dump| dump.disowned());
+        if disowned > 0 && !self.job.settings.schema.no_owner {
+            notices.push(format!(
+                "{disowned} objects belong to the role that restores them: on the source they belong to a role that is \
+                 never copied (`postgres` or one of AWS) and that this role cannot act as on the target"
+            ));
+        }
         if !tables.not_followed.is_empty() {
             notices.push(format!(
                 "not copied, because the publication does not have them (unlogged tables cannot be published): {}",

@@ -1,10 +1,10 @@
 //! The target database is made, or replaced only when its replacement is complete.
 
 use pgstream_engine::snapshot::{Error, Event, LedgerSource, Progress};
-use pgstream_testkit::{assert_same_rows, assert_same_schema, pair};
+use pgstream_testkit::{assert_same_rows, pair};
 use tokio_util::sync::CancellationToken;
 
-use crate::setup::{job, run, server};
+use crate::setup::{assert_same_schema, job, run, server};
 
 #[tokio::test]
 async fn a_missing_database_is_created_like_the_source() {

@@ -72,6 +72,13 @@ pub async fn run(job: Job) -> Result<Summary, Error> {
     pgstream_engine::snapshot::run(job, Progress::silent(), CancellationToken::new()).await
 }
 
+/// Where both servers write definitions in the same way.
+pub async fn assert_same_schema(source: &Cluster, target: &Cluster, db: &str) {
+    if source.major() == target.major() {
+        pgstream_testkit::assert_same_schema(source, target, db).await;
+    }
+}
+
 /// `schema.table`, `*` for any.
 pub fn pattern(text: &str) -> TablePattern {
     let (schema, table) = text.split_once('.').unwrap();
