@@ -86,9 +86,19 @@ impl Failure {
         let code = self.code().map(|code| code.to_string());
         let help = self.help().map(|help| help.to_string());
         let causes = self.causes();
+        let problems: Vec<&dyn Diagnostic> = self.related().into_iter().flatten().collect();
         if json {
-            let line =
-                json!({ "level": "ERROR", "message": self.to_string(), "code": code, "causes": causes, "help": help });
+            let problems: Vec<_> = problems
+                .iter()
+                .map(|problem| {
+                    let (code, help) = (problem.code().map(|c| c.to_string()), problem.help().map(|h| h.to_string()));
+                    json!({ "message": problem.to_string(), "code": code, "help": help })
+                })
+                .collect();
+            let line = json!({
+                "level": "ERROR", "message": self.to_string(), "code": code, "causes": causes, "help": help,
+                "problems": problems,
+            });
             eprintln!("{line}");
             return;
         }
@@ -99,6 +109,13 @@ impl Failure {
         }
         for cause in causes {
             eprintln!("  because: {cause}");
+        }
+        for problem in problems {
+            let code = problem.code().map_or_else(String::new, |code| format!("[{code}] "));
+            eprintln!("  {} {code}{problem}", style("-").red().for_stderr());
+            if let Some(help) = problem.help() {
+                eprintln!("    {} {help}", style("fix:").cyan().for_stderr());
+            }
         }
         if let Some(help) = help {
             eprintln!("  {} {help}", style("help:").cyan().for_stderr());

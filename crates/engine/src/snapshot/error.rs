@@ -322,6 +322,7 @@ impl Error {
         match self {
             Self::Postgres(error) => error.class(),
             Self::Restore { source, .. } => source.class(),
+            Self::ToolFailed { message, .. } if message.contains("lock timeout") => Class::Transient,
             Self::OtherHistory { .. } | Self::SlotAhead { .. } => Class::Lost,
             Self::Cancelled | Self::AlreadyRunning { .. } | Self::UnstableSchema { .. } => Class::Transient,
             Self::TargetNotEmpty { .. } | Self::MergeWithoutKey { .. } => Class::Data,
