@@ -143,7 +143,7 @@ pub async fn status(source: &Server, target: Option<&Server>, settings: &StatusS
     let client = source.connect(&Session::new("pgstream-aws status")).await?;
     let mut findings = Vec::new();
     let system_identifier = system_identifier(&client).await?;
-    let installed = migrate::installed(&client).await?;
+    let installed = migrate::installed(&client, source).await?;
     objects_findings(&installed, &mut findings);
     let record = slot::record(&client, &names.slot).await?;
     let publication = match publication::describe(&client, &names.publication).await? {
