@@ -52,7 +52,7 @@ pub(crate) async fn installed(client: &Client, server: &Server) -> Result<Instal
     let row = client
         .query_opt(
             "SELECT pg_get_userbyid(nspowner)::text, has_schema_privilege(oid, 'CREATE'), has_schema_privilege(oid, 'USAGE'),
-                    ARRAY(SELECT relname::text FROM pg_class WHERE relnamespace = n.oid AND relname = ANY ($2)
+                    ARRAY(SELECT relname::text FROM pg_class WHERE relnamespace = n.oid AND relname = ANY ($2::text[])
                           ORDER BY relname),
                     quote_ident(current_user)
              FROM pg_namespace n WHERE nspname = $1",

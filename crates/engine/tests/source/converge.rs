@@ -237,3 +237,14 @@ async fn hostile_names_are_taken_as_they_are() {
     destroy(&source).await;
     assert_eq!(dump_schema(&cluster, database).await, before);
 }
+
+#[tokio::test]
+async fn matrix_source_a_slot_is_kept_in_step_on_standbys_where_the_server_can() {
+    let cluster = cluster().await;
+    let source = app(&cluster);
+    let report = init_with(&source, &InitSettings { failover: true, ..InitSettings::default() }).await;
+    let client = source.connect(&Session::new("test")).await.unwrap();
+    let able = cluster.major() >= 17;
+    assert_eq!(slot::read(&client, SLOT).await.unwrap().unwrap().failover, able);
+    assert_eq!(report.warnings.iter().any(|warning| warning.contains("standbys")), !able, "{:#?}", report.warnings);
+}
