@@ -15,7 +15,7 @@ pub enum Failure {
     #[diagnostic(transparent)]
     Config(#[from] ConfigErrors),
     /// A connection URL cannot be used.
-    #[error("{which}: {source}")]
+    #[error("{which}: {}", source.problem)]
     #[diagnostic(code(config::url), help("{}", source.fix.as_deref().unwrap_or("write postgresql://user:password@host:5432/database")))]
     Url {
         /// Which one.

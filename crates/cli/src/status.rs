@@ -40,7 +40,7 @@ pub async fn run(arguments: &arguments::Status, common: &Common) -> Result<bool,
 
 fn table(status: &source::Status) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     let mut row = |name: &str, value: String| {
         table.add_row([name.to_owned(), value]);
     };

@@ -75,6 +75,8 @@ const BATCHES_IN_MEMORY: u64 = 3;
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// Short enough to be back within seconds of a failover; reconnecting costs the servers next to nothing.
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// Naming tables to copy, or not to copy, asks for a copy where no mode is written.
+const SNAPSHOT_TABLES: [&str; 2] = ["source.postgres.snapshot.tables", "source.postgres.snapshot.excluded_tables"];
 const QUIET: &str = "source.postgres.snapshot.disable_progress_tracking";
 const HEALTH_ADDRESS: &str = "localhost:9910";
 const METRICS_PATH: &str = "/metrics";
@@ -337,7 +339,7 @@ fn mode(reader: &mut Reader, flags: &Overrides) -> Mode {
         (Some("snapshot_and_replication"), _) => Mode::SnapshotAndReplication,
         (Some(_), _) => Mode::Replication,
         (None, Some(mode)) => mode,
-        (None, None) if reader.has("source.postgres.snapshot.tables") => Mode::SnapshotAndReplication,
+        (None, None) if SNAPSHOT_TABLES.iter().any(|key| reader.has(key)) => Mode::SnapshotAndReplication,
         (None, None) => Mode::Replication,
     }
 }
