@@ -283,19 +283,20 @@ fn ownership_problems(facts: &Facts, plan: &publication::Plan, keyless: &[Table]
             format!("{} Or run init as a role that may publish all tables", grants.join(" ")),
         ));
     }
-    if let publication::Plan::Update { found, add } = plan {
-        if !found.owned && (!add.is_empty() || !found.is_standard()) {
-            problems.push(Problem::new(
-                "source::publication_owner",
-                format!("publication {} must be changed, and belongs to {}", found.name, found.owner),
-                format!(
-                    "run init as {}, or `ALTER PUBLICATION {} OWNER TO {};`",
-                    found.owner,
-                    pgstream_postgres::quote_ident(&found.name),
-                    pgstream_postgres::quote_ident(&facts.role)
-                ),
-            ));
-        }
+    if let publication::Plan::Update { found, add } = plan
+        && !found.owned
+        && (!add.is_empty() || !found.is_standard())
+    {
+        problems.push(Problem::new(
+            "source::publication_owner",
+            format!("publication {} must be changed, and belongs to {}", found.name, found.owner),
+            format!(
+                "run init as {}, or `ALTER PUBLICATION {} OWNER TO {};`",
+                found.owner,
+                pgstream_postgres::quote_ident(&found.name),
+                pgstream_postgres::quote_ident(&facts.role)
+            ),
+        ));
     }
 }
 
@@ -319,18 +320,18 @@ struct Slot<'a> {
 impl Slot<'_> {
     fn plan(&self, facts: &Facts) -> Result<SlotPlan, Box<Problem>> {
         let forget = "run `pgstream-aws destroy --slot-only`, then init, and copy the tables again with a new snapshot";
-        if let (Some(record), Some(system)) = (&self.record, &facts.system_identifier) {
-            if record.system_identifier != *system {
-                return Err(Box::new(Problem::new(
-                    "source::other_system",
-                    format!(
-                        "slot {} was created on system {}, but this server is system {system}: a restored or copied \
+        if let (Some(record), Some(system)) = (&self.record, &facts.system_identifier)
+            && record.system_identifier != *system
+        {
+            return Err(Box::new(Problem::new(
+                "source::other_system",
+                format!(
+                    "slot {} was created on system {}, but this server is system {system}: a restored or copied \
                          database, another history",
-                        self.name, record.system_identifier
-                    ),
-                    forget,
-                )));
-            }
+                    self.name, record.system_identifier
+                ),
+                forget,
+            )));
         }
         match (&self.found, &self.record) {
             (Some(found), record) => {

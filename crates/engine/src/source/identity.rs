@@ -90,7 +90,6 @@ pub(crate) struct Changed {
     pub(crate) name: TableName,
     pub(crate) owner: Option<String>,
     pub(crate) owned: bool,
-    pub(crate) previous: Identity,
     pub(crate) back: Back,
 }
 
@@ -146,7 +145,6 @@ pub(crate) async fn changed(client: &Client) -> Result<Vec<Changed>, Error> {
                 name: TableName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
                 owner: row.get(3),
                 owned: row.get(4),
-                previous,
                 back,
             }
         })
