@@ -27,7 +27,7 @@ pub(crate) async fn set_full(
             Ok(false) => return Ok(None),
             Ok(true) => {
                 let previous = describe(table.identity, table.identity_index.as_deref());
-                let detail = format!("FULL instead of {previous}: updates and deletes write the whole old row to WAL");
+                let detail = format!("FULL, was {previous}");
                 return Ok(Some(Step::new(Action::Changed, Object::ReplicaIdentity, &names[0]).detail(detail)));
             }
             Err(error) => patience.pause(client, error, cancel).await?,
@@ -74,11 +74,11 @@ async fn try_set_full(client: &mut Client, table: &Table) -> Result<bool, tokio_
 /// For people.
 pub(crate) fn describe(identity: Identity, index: Option<&str>) -> String {
     match (identity, index) {
-        (Identity::Default, _) => "DEFAULT (without a primary key)".to_owned(),
+        (Identity::Default, _) => "DEFAULT without a primary key".to_owned(),
         (Identity::Nothing, _) => "NOTHING".to_owned(),
         (Identity::Full, _) => "FULL".to_owned(),
         (Identity::Index, Some(index)) => format!("USING INDEX {}", quote_ident(index)),
-        (Identity::Index, None) => "USING INDEX (of a dropped index)".to_owned(),
+        (Identity::Index, None) => "USING INDEX of a dropped index".to_owned(),
     }
 }
 
