@@ -2,10 +2,24 @@
 //!
 //! ```text
 //!  YAML | .env file ─┐
-//!  environment ──────┼─> File (what was written) ──> Pipeline (what it means) ──> engine
-//!  flags ────────────┘        keys, lines                 patterns compiled, defaults filled
+//!  environment ──────┼─> Written (what was said)  ──> Pipeline (what it means) ──> engine
+//!  flags ────────────┘        keys, lines                    patterns compiled, defaults filled
 //! ```
 //! Every error names the file, line, key and fix, and all of them come at once.
 
+mod defaults;
+mod dotenv;
+mod error;
+mod keys;
+mod nearest;
+mod node;
 pub mod pattern;
 pub mod pipeline;
+mod secret;
+mod support;
+mod value;
+mod written;
+mod yaml;
+
+pub use error::{Code, ConfigErrors, Notice, Place, Problem};
+pub use secret::redact_url;

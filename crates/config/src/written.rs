@@ -1,0 +1,253 @@
+//! What was written, key by key: the file, then the environment over it, then the flags over both.
+
+mod section;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+
+use crate::{
+    error::{Code, Notice, Place, Problem},
+    keys::{self, Key, Standard},
+    nearest::nearest,
+    node::Node,
+    pattern::TablePattern,
+    pipeline::ObjectType,
+    support::{self, Status},
+    value::{self, Origin, Value},
+};
+
+pub(crate) use section::read_file;
+
+/// The values of all keys that were written, and what was wrong with the others.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    entries: BTreeMap<&'static str, Entry>,
+    /// Sections of the file, also empty ones.
+    sections: BTreeMap<&'static str, Place>,
+    pub problems: Vec<Problem>,
+    pub notices: Vec<Notice>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    value: Value,
+    place: Place,
+}
+
+impl Written {
+    /// Sets a key, over what was there.
+    fn insert(&mut self, key: &'static Key, place: &Place, value: Value) {
+        self.entries.insert(key.path, Entry { value, place: place.clone() });
+    }
+
+    /// Reads a value from a variable or a flag.
+    pub(crate) fn set(&mut self, key: &'static Key, node: &Node, origin: Origin) {
+        if let Some(value) = value::read(key, node, origin, &mut self.problems) {
+            self.insert(key, &node.place, value);
+        }
+    }
+
+    /// Sets a key that needs no reading.
+    pub(crate) fn put(&mut self, path: &'static str, place: &Place, value: Value) {
+        debug_assert!(keys::find(path).is_some(), "{path}");
+        self.entries.insert(path, Entry { value, place: place.clone() });
+    }
+
+    /// Takes a variable of a `.env` file, where an unknown name is an error.
+    pub(crate) fn variable_of_file(&mut self, name: &str, node: &Node) {
+        if let Some(key) = keys::find_variable(name) {
+            self.set(key, node, Origin::Variable);
+        } else if let Some(what) = support::variable_not_here(name) {
+            let what = format!("{name} belongs to a {what} source or target, which is not here");
+            self.problems.push(Problem::new(&node.place, Code::NotHere, what, NOT_HERE));
+        } else if name.starts_with("PGSTREAM_") {
+            let fix = match nearest_variable(name) {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => "remove it; docs/configuration.md lists the variables".to_owned(),
+            };
+            let what = format!("there is no variable {name}");
+            self.problems.push(Problem::new(&node.place, Code::UnknownKey, what, fix));
+        }
+    }
+
+    /// Takes a variable of the process, whose unknown names may belong to others.
+    pub(crate) fn variable_of_process(&mut self, name: &str, value: &str) {
+        let place = Place::Variable(name.to_owned());
+        if let Some(key) = keys::find_variable(name) {
+            self.set(key, &Node::scalar(place, value), Origin::Variable);
+            return;
+        }
+        let message = if let Some(what) = support::variable_not_here(name) {
+            format!("ignored: it belongs to a {what} source or target, which is not here")
+        } else if let Some(nearest) = nearest_variable(name).filter(|_| name.starts_with("PGSTREAM_")) {
+            format!("ignored: there is no such variable; did you mean {nearest}?")
+        } else {
+            return;
+        };
+        self.notices.push(Notice { place, key: name.to_owned(), message });
+    }
+
+    /// Reports what is written but not here, not built yet, or without effect. `scope` names the sections that matter.
+    pub(crate) fn check_support(&mut self, scope: &[&str]) {
+        let mut told: Vec<&str> = Vec::new();
+        for (path, entry) in self.entries.iter().filter(|(_, entry)| entry.value.is_used()) {
+            let status = support::status(path);
+            let name = path.trim_start_matches('$');
+            let within = scope.is_empty() || scope.iter().any(|scope| path.starts_with(scope));
+            match status {
+                Status::Available => {}
+                Status::NotHere => {
+                    let kind = if path.starts_with("source") { "source" } else { "target" };
+                    let what = format!("{name} is not a {kind} here");
+                    self.problems.push(Problem::new(&entry.place, Code::NotHere, what, NOT_HERE));
+                }
+                Status::NotYet { key, instead } if within && !told.contains(&key) => {
+                    told.push(key);
+                    let what =
+                        format!("{} is understood but not available in this version", key.trim_start_matches('$'));
+                    self.problems.push(Problem::new(&entry.place, Code::NotAvailable, what, instead));
+                }
+                Status::Accepted { key, holds } if !told.contains(&key) => {
+                    told.push(key);
+                    let key = key.trim_start_matches('$').to_owned();
+                    let message = format!("accepted, without effect: {holds}");
+                    self.notices.push(Notice { place: entry.place.clone(), key, message });
+                }
+                Status::NotYet { .. } | Status::Accepted { .. } => {}
+            }
+        }
+    }
+
+    /// Where the key or section was written.
+    pub(crate) fn place(&self, path: &str) -> Option<&Place> {
+        self.entries.get(path).map(|entry| &entry.place).or_else(|| self.sections.get(path))
+    }
+
+    /// Whether the section or anything in it was written.
+    pub(crate) fn has_under(&self, section: &str) -> bool {
+        let inside = |path: &&&str| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
+        self.sections.contains_key(section) || self.entries.keys().any(|path| inside(&path))
+    }
+
+    pub(crate) fn problem(&mut self, place: &Place, code: Code, what: impl Into<String>, fix: impl Into<String>) {
+        self.problems.push(Problem::new(place, code, what, fix));
+    }
+
+    pub(crate) fn notice(&mut self, path: &'static str, message: impl Into<String>) {
+        let place = self.place(path).cloned().unwrap_or(Place::Nowhere);
+        self.notices.push(Notice { place, key: path.to_owned(), message: message.into() });
+    }
+
+    fn value(&self, path: &str) -> Option<&Value> {
+        debug_assert!(keys::find(path).is_some(), "{path}");
+        self.entries.get(path).map(|entry| &entry.value)
+    }
+
+    fn standard(path: &str) -> Standard {
+        keys::find(path).map_or(Standard::None, |key| key.default)
+    }
+
+    /// The flag if it was written.
+    pub(crate) fn flag_written(&self, path: &str) -> Option<bool> {
+        match self.value(path) {
+            Some(Value::Flag(flag)) => Some(*flag),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn flag(&self, path: &str) -> bool {
+        self.flag_written(path).unwrap_or(Self::standard(path) == Standard::Flag(true))
+    }
+
+    /// A count or a size, if it was written.
+    pub(crate) fn number_written(&self, path: &str) -> Option<u64> {
+        match self.value(path) {
+            Some(Value::Number(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// A count or a size.
+    pub(crate) fn number(&self, path: &str) -> u64 {
+        self.number_written(path).unwrap_or(match Self::standard(path) {
+            Standard::Count(number) | Standard::Bytes(number) => number,
+            _ => 0,
+        })
+    }
+
+    pub(crate) fn time(&self, path: &str) -> Duration {
+        match (self.value(path), Self::standard(path)) {
+            (Some(Value::Time(time)), _) => *time,
+            (_, Standard::Millis(millis)) => Duration::from_millis(millis),
+            (_, Standard::Seconds(seconds)) => Duration::from_secs(seconds),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// One of the words of the key; empty when it was not written and has no default.
+    pub(crate) fn word(&self, path: &str) -> &'static str {
+        match (self.value(path), Self::standard(path)) {
+            (Some(Value::Word(word)), _) => word,
+            (_, Standard::Word(word)) => word,
+            _ => "",
+        }
+    }
+
+    pub(crate) fn text(&self, path: &str) -> Option<String> {
+        match (self.value(path), Self::standard(path)) {
+            (Some(Value::Text(text)), _) => Some(text.clone()),
+            (_, Standard::Text(text)) => Some(text.to_owned()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn file(&self, path: &str) -> Option<PathBuf> {
+        match self.value(path) {
+            Some(Value::Path(file)) => Some(file.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> Option<SecretString> {
+        match self.value(path) {
+            Some(Value::Url(url)) => Some(url.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn patterns(&self, path: &str) -> &[TablePattern] {
+        match self.value(path) {
+            Some(Value::Patterns(patterns)) => patterns,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn names(&self, path: &str) -> Vec<String> {
+        match self.value(path) {
+            Some(Value::Names(names)) => names.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(crate) fn types(&self, path: &str) -> &[ObjectType] {
+        match self.value(path) {
+            Some(Value::Types(types)) => types,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn settings(&self, path: &str) -> Vec<(String, String)> {
+        match self.value(path) {
+            Some(Value::Settings(settings)) => settings.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+const NOT_HERE: &str = "from PostgreSQL to PostgreSQL (or target.stdout) is what this program does; remove it, or use \
+                        pgstream for this pipeline";
+
+fn nearest_variable(name: &str) -> Option<&'static str> {
+    nearest(name, keys::all().filter_map(|key| key.variable))
+}
