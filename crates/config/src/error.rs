@@ -142,6 +142,10 @@ impl ConfigErrors {
         (!problems.is_empty()).then_some(Self { problems })
     }
 
+    pub(crate) fn one(problem: Problem) -> Self {
+        Self { problems: vec![problem] }
+    }
+
     /// What is wrong, sorted by place; never empty.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {

@@ -77,11 +77,6 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Whether values are never shown.
-    pub(crate) fn is_secret(self) -> bool {
-        matches!(self, Self::Url)
-    }
-
     /// In a word or two, for the documentation and errors.
     pub(crate) fn describe(self) -> String {
         match self {

@@ -5,8 +5,10 @@
 //!  environment ──────┼─> Written (what was said)  ──> Pipeline (what it means) ──> engine
 //!  flags ────────────┘        keys, lines                    patterns compiled, defaults filled
 //! ```
-//! Every error names the file, line, key and fix, and all of them come at once.
+//! Every error names the file, line, key and fix, and all of them come at once. No error, notice or `Debug` holds a
+//! password.
 
+mod build;
 mod defaults;
 mod dotenv;
 mod error;
@@ -15,11 +17,15 @@ mod nearest;
 mod node;
 pub mod pattern;
 pub mod pipeline;
+mod reference;
 mod secret;
+mod sources;
 mod support;
 mod value;
 mod written;
 mod yaml;
 
 pub use error::{Code, ConfigErrors, Notice, Place, Problem};
+pub use reference::reference;
 pub use secret::redact_url;
+pub use sources::{Command, Loaded, Overrides, Sources};

@@ -41,6 +41,11 @@ impl Node {
     pub(crate) fn scalar(place: Place, text: impl Into<String>) -> Self {
         Self { place, tree: Tree::Scalar(Scalar::new(text)) }
     }
+
+    /// Whether it is a scalar with a variable that is not set.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(&self.tree, Tree::Scalar(scalar) if scalar.broken)
+    }
 }
 
 /// Replaces every `${NAME}` in `written`; a name without a value is a problem.

@@ -23,6 +23,19 @@ pub struct Pipeline {
     pub instrumentation: Instrumentation,
 }
 
+/// What commands need that look at the servers or prepare them.
+#[derive(Debug, Clone)]
+pub struct SourceOnly {
+    /// The database that is read.
+    pub source: Source,
+    /// Where its rows go, if that was said.
+    pub target: Option<Target>,
+    /// Whether to copy, to follow, or both.
+    pub mode: Mode,
+    /// Tables followed, and so published.
+    pub tables: TableFilter,
+}
+
 /// What `source.postgres.mode` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -93,7 +106,7 @@ pub struct Snapshot {
     pub tables: TableFilter,
     /// Copy finished tables again (`snapshot.recorder.repeatable_snapshots`).
     pub repeat: bool,
-    /// Tables copied at the same time (`snapshot.data.table_workers` x `snapshot_workers`).
+    /// Tables and parts of tables copied at the same time; never more than `max_connections`.
     pub table_workers: NonZeroUsize,
     /// Schema work (indexes, constraints) done at the same time.
     pub schema_workers: NonZeroUsize,
@@ -259,4 +272,35 @@ pub struct Prometheus {
     pub address: String,
     /// Path, `/metrics` by default.
     pub path: String,
+}
+
+/// `logging.*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Logging {
+    /// The least important lines that are shown.
+    pub level: LogLevel,
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// No colours on a terminal.
+    pub no_color: bool,
+}
+
+/// `logging.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// `logging.format.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Console,
+    /// One JSON object a line.
+    Json,
 }

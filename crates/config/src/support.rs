@@ -5,7 +5,7 @@
 pub(crate) enum Status {
     /// It does what it says.
     Available,
-    /// It is accepted, without an effect of its own.
+    /// It is accepted, but does not do what it says.
     Accepted {
         /// The key or section that is listed below.
         key: &'static str,
@@ -23,7 +23,7 @@ pub(crate) enum Status {
     NotHere,
 }
 
-/// Understood, and to be built: key, and what to do instead.
+/// Understood, and to be built: key, and what to do instead. The meaning of the URL keys mentions the last one.
 const NOT_YET: &[(&str, &str)] = &[
     (
         "modifiers.transformations",
@@ -41,7 +41,7 @@ const NOT_YET: &[(&str, &str)] = &[
 /// The scheme of URLs that name a secret.
 pub(crate) const SECRETS_MANAGER: &str = "secretsmanager://";
 
-/// Accepted, and without an effect of its own: key, and what holds instead.
+/// Accepted, without doing what it says: key, and what holds instead.
 const ACCEPTED: &[(&str, &str)] = &[
     ("source.postgres.snapshot.recorder.postgres_url", "the record of copied tables is kept on the target"),
     ("source.postgres.replication.plugin.include_xids", "wal2json is not used; pgoutput always has transaction ids"),

@@ -107,7 +107,8 @@ impl Reader<'_> {
             return None;
         }
         let value = match self.key.kind {
-            Kind::Text | Kind::Free => Some(Value::Text(text.to_owned())),
+            Kind::Text => Some(Value::Text(text.to_owned())),
+            Kind::Free => Some(Value::Checked),
             Kind::Path => Some(Value::Path(PathBuf::from(text))),
             Kind::Url => return self.url(text),
             Kind::Flag => quantity::flag(text).map(Value::Flag),

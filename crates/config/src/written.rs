@@ -2,7 +2,12 @@
 
 mod section;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 
@@ -25,6 +30,10 @@ pub(crate) struct Written {
     entries: BTreeMap<&'static str, Entry>,
     /// Sections of the file, also empty ones.
     sections: BTreeMap<&'static str, Place>,
+    /// Keys that were written wrongly somewhere.
+    failed: BTreeSet<&'static str>,
+    /// The name of the file.
+    pub file: Option<Arc<str>>,
     pub problems: Vec<Problem>,
     pub notices: Vec<Notice>,
 }
@@ -41,11 +50,19 @@ impl Written {
         self.entries.insert(key.path, Entry { value, place: place.clone() });
     }
 
-    /// Reads a value from a variable or a flag.
+    /// Reads the value of a leaf key, and sets it.
     pub(crate) fn set(&mut self, key: &'static Key, node: &Node, origin: Origin) {
+        let before = self.problems.len();
         if let Some(value) = value::read(key, node, origin, &mut self.problems) {
             self.insert(key, &node.place, value);
+        } else if self.problems.len() > before || node.is_broken() {
+            self.failed.insert(key.path);
         }
+    }
+
+    /// Whether the key was written, but has no value for that.
+    pub(crate) fn has_failed(&self, path: &str) -> bool {
+        self.failed.contains(path) && !self.entries.contains_key(path)
     }
 
     /// Sets a key that needs no reading.
@@ -88,33 +105,30 @@ impl Written {
         self.notices.push(Notice { place, key: name.to_owned(), message });
     }
 
-    /// Reports what is written but not here, not built yet, or without effect. `scope` names the sections that matter.
+    /// Reports what is written but not here, not built yet, or without effect, under the prefixes of `scope`; all when
+    /// it is empty.
     pub(crate) fn check_support(&mut self, scope: &[&str]) {
         let mut told: Vec<&str> = Vec::new();
-        for (path, entry) in self.entries.iter().filter(|(_, entry)| entry.value.is_used()) {
-            let status = support::status(path);
-            let name = path.trim_start_matches('$');
-            let within = scope.is_empty() || scope.iter().any(|scope| path.starts_with(scope));
-            match status {
-                Status::Available => {}
+        let within = |path: &str| scope.is_empty() || scope.iter().any(|scope| path.starts_with(scope));
+        for (path, entry) in self.entries.iter().filter(|(path, entry)| entry.value.is_used() && within(path)) {
+            let plain = |key: &str| key.trim_start_matches('$').to_owned();
+            match support::status(path) {
                 Status::NotHere => {
                     let kind = if path.starts_with("source") { "source" } else { "target" };
-                    let what = format!("{name} is not a {kind} here");
+                    let what = format!("{path} is not a {kind} here");
                     self.problems.push(Problem::new(&entry.place, Code::NotHere, what, NOT_HERE));
                 }
-                Status::NotYet { key, instead } if within && !told.contains(&key) => {
+                Status::NotYet { key, instead } if !told.contains(&key) => {
                     told.push(key);
-                    let what =
-                        format!("{} is understood but not available in this version", key.trim_start_matches('$'));
+                    let what = format!("{} is understood but not available in this version", plain(key));
                     self.problems.push(Problem::new(&entry.place, Code::NotAvailable, what, instead));
                 }
                 Status::Accepted { key, holds } if !told.contains(&key) => {
                     told.push(key);
-                    let key = key.trim_start_matches('$').to_owned();
-                    let message = format!("accepted, without effect: {holds}");
-                    self.notices.push(Notice { place: entry.place.clone(), key, message });
+                    let message = format!("accepted: {holds}");
+                    self.notices.push(Notice { place: entry.place.clone(), key: plain(key), message });
                 }
-                Status::NotYet { .. } | Status::Accepted { .. } => {}
+                Status::Available | Status::NotYet { .. } | Status::Accepted { .. } => {}
             }
         }
     }
@@ -124,19 +138,50 @@ impl Written {
         self.entries.get(path).map(|entry| &entry.place).or_else(|| self.sections.get(path))
     }
 
-    /// Whether the section or anything in it was written.
+    /// Whether the file has the section, be it empty.
+    pub(crate) fn has_section(&self, section: &str) -> bool {
+        self.sections.contains_key(section)
+    }
+
+    /// Whether a key under the section was written.
     pub(crate) fn has_under(&self, section: &str) -> bool {
-        let inside = |path: &&&str| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
-        self.sections.contains_key(section) || self.entries.keys().any(|path| inside(&path))
+        self.place_under(section).is_some()
+    }
+
+    /// Where the first key under the section was written.
+    pub(crate) fn place_under(&self, section: &str) -> Option<&Place> {
+        let inside = |path: &str| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
+        self.entries.iter().filter(|(path, _)| inside(path)).map(|(_, entry)| &entry.place).min()
+    }
+
+    /// Whether some target was asked for, right or wrong.
+    pub(crate) fn has_target(&self) -> bool {
+        let targets = ["target.postgres", "target.stdout", "target.kafka", "target.search", "target.webhooks"];
+        targets.iter().any(|target| self.place(target).is_some())
+            || ["target.postgres.url", "$PGSTREAM_STDOUT_WRITER_ENABLED"]
+                .iter()
+                .any(|key| self.entries.contains_key(key) || self.failed.contains(key))
     }
 
     pub(crate) fn problem(&mut self, place: &Place, code: Code, what: impl Into<String>, fix: impl Into<String>) {
         self.problems.push(Problem::new(place, code, what, fix));
     }
 
-    pub(crate) fn notice(&mut self, path: &'static str, message: impl Into<String>) {
+    /// Reports that something is missing, at the innermost section that there is.
+    pub(crate) fn missing(&mut self, section: &str, what: &str, fix: &str) {
+        let file = || self.file.clone().map_or(Place::Nowhere, Place::File);
+        let outer = section.split('.').next().unwrap_or(section);
+        let place = self.sections.get(section).or_else(|| self.sections.get(outer)).cloned().unwrap_or_else(file);
+        self.problem(&place, Code::Missing, what, fix);
+    }
+
+    pub(crate) fn notice(&mut self, path: &'static str, message: &str) {
         let place = self.place(path).cloned().unwrap_or(Place::Nowhere);
-        self.notices.push(Notice { place, key: path.to_owned(), message: message.into() });
+        self.notice_at(&place, path, message);
+    }
+
+    pub(crate) fn notice_at(&mut self, place: &Place, key: &str, message: &str) {
+        self.notices.push(Notice { place: place.clone(), key: key.to_owned(), message: message.to_owned() });
     }
 
     fn value(&self, path: &str) -> Option<&Value> {

@@ -9,8 +9,8 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "source.postgres.url",
         Kind::Url,
-        "`postgresql://…` or `postgres://…`, with libpq's parameters; or `secretsmanager://<name or ARN>`, where \
-         `?dbname=`, `?host=` and `?port=` fill what the secret lacks",
+        "`postgresql://…` or `postgres://…`, with libpq's parameters; or `secretsmanager://<name or ARN>` (not \
+         available yet), where `?dbname=`, `?host=` and `?port=` fill what the secret lacks",
     )
     .env("PGSTREAM_POSTGRES_LISTENER_URL"),
     key(
@@ -80,7 +80,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "source.postgres.snapshot.schema.mode",
         Kind::Word(&["pgdump_pgrestore", "schemalog"]),
-        "Always `pgdump_pgrestore`",
+        "`schemalog` is accepted, and means the same",
     )
     .or(Standard::Word("pgdump_pgrestore")),
     key("source.postgres.snapshot.schema.pgdump_pgrestore", Kind::Section, "Settings of `pg_dump` and `pg_restore`"),

@@ -25,9 +25,13 @@ pub(super) const KEYS: &[Key] = &[
     )
     .or(Standard::Word("error"))
     .env("PGSTREAM_POSTGRES_WRITER_ON_CONFLICT_ACTION"),
-    key("target.postgres.strict_mode", Kind::Flag, "Stop at the first change that cannot be applied")
-        .or(Standard::Flag(true))
-        .env("PGSTREAM_POSTGRES_WRITER_STRICT_MODE"),
+    key(
+        "target.postgres.strict_mode",
+        Kind::Flag,
+        "Stop at the first change that cannot be applied; `false` is accepted, and means the same",
+    )
+    .or(Standard::Flag(true))
+    .env("PGSTREAM_POSTGRES_WRITER_STRICT_MODE"),
     key("target.postgres.ignore_ddl", Kind::Flag, "Do not apply schema changes")
         .or(Standard::Flag(false))
         .env("PGSTREAM_POSTGRES_WRITER_IGNORE_DDL"),

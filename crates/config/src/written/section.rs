@@ -85,10 +85,9 @@ fn read_key(key: &'static Key, place: &Place, node: &Node, written: &mut Written
             _ if kept => written.insert(key, place, Value::Checked),
             _ => {}
         },
+        _ if kept => written.set(key, node, Origin::File),
         _ => {
-            if let Some(value) = value::read(key, node, Origin::File, &mut written.problems).filter(|_| kept) {
-                written.insert(key, &node.place, value);
-            }
+            let _checked = value::read(key, node, Origin::File, &mut written.problems);
         }
     }
 }
