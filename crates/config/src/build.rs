@@ -16,6 +16,8 @@ use crate::{
     written::Written,
 };
 
+const MODE: &str = "source.postgres.mode";
+
 /// Paths that Prometheus cannot have.
 const HEALTH_PATHS: [&str; 3] = ["/health", "/ready", "/status"];
 
@@ -30,6 +32,12 @@ pub(crate) fn pipeline(w: &mut Written, command: Command, flags: &Overrides) -> 
                 w.problem(&Place::Flag(flag), Code::Conflict, what, "add --snapshot-tables, or leave it out");
             }
         }
+    }
+    let silent = command == Command::Run && flags.snapshot_tables.is_empty() && w.word(MODE).is_empty();
+    if !copies && silent && !w.has_failed(MODE) && w.has_section("source.postgres.snapshot") {
+        let fix =
+            "write `mode: snapshot_and_replication` to copy and follow, `snapshot` to copy, or `replication` to follow";
+        w.missing("source.postgres", "source.postgres.mode is missing, and there is a section about the copy", fix);
     }
     let source = source(w);
     let target = target(w);
@@ -68,7 +76,7 @@ fn mode(w: &Written, command: Command, flags: &Overrides) -> Mode {
         return Mode::SnapshotAndReplication;
     }
     let lists = ["source.postgres.snapshot.tables", "source.postgres.snapshot.excluded_tables"];
-    match w.word("source.postgres.mode") {
+    match w.word(MODE) {
         "snapshot" => Mode::Snapshot,
         "snapshot_and_replication" => Mode::SnapshotAndReplication,
         "" if lists.iter().any(|list| !w.patterns(list).is_empty()) => Mode::SnapshotAndReplication,

@@ -160,8 +160,7 @@ impl ConfigErrors {
 }
 
 /// Something that was accepted, but means less or something else than it says.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-#[error("{place}: {key}: {message}")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Notice {
     /// Where it was written.
     pub place: Place,
@@ -169,4 +168,13 @@ pub struct Notice {
     pub key: String,
     /// What it means here. Holds no secret.
     pub message: String,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Variable(name) if *name == self.key => write!(f, "{name}: {}", self.message),
+            place => write!(f, "{place}: {}: {}", self.key, self.message),
+        }
+    }
 }

@@ -7,6 +7,16 @@
 //! ```
 //! Every error names the file, line, key and fix, and all of them come at once. No error, notice or `Debug` holds a
 //! password.
+//!
+//! ```no_run
+//! use pgstream_config::{Command, Overrides, Sources};
+//!
+//! let sources = Sources::read(Some("pg2pg.yaml".as_ref()), Overrides::default())?;
+//! let loaded = sources.load(Command::Run)?;
+//! loaded.notices.iter().for_each(|notice| eprintln!("{notice}"));
+//! let pipeline = loaded.settings;
+//! # Ok::<(), pgstream_config::ConfigErrors>(())
+//! ```
 
 mod build;
 mod defaults;

@@ -10,11 +10,13 @@ const SHOWN: usize = 60;
 /// Stands for what is hidden.
 const HIDDEN: &str = "***";
 
-/// The URL with its password masked, fit for logs. A URL whose parts cannot be told apart is masked whole.
+/// The connection URL with its password masked, fit for logs. One whose parts cannot be told apart is masked whole, and
+/// so is what is no connection URL.
 #[must_use]
 pub fn redact_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return HIDDEN.to_owned() };
-    if !scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.')) {
+    // `user://password` looks like a URL, too.
+    if !["postgresql", "postgres", "secretsmanager"].contains(&scheme) {
         return HIDDEN.to_owned();
     }
     // A password with an unescaped `/`, `?` or `#` moves the borders of all that follows.
@@ -75,10 +77,15 @@ pub(crate) fn is_suspicious(text: &str) -> bool {
             .any(|mark| lower.contains(mark))
 }
 
+/// In place of a text that might hold a password.
+pub(crate) fn hidden() -> String {
+    format!("`{HIDDEN}` (hidden: it may hold a password)")
+}
+
 /// The text in backquotes, on one line, cut, or hidden when it might hold a password.
 pub(crate) fn shown(text: &str) -> String {
     if is_suspicious(text) {
-        return format!("`{HIDDEN}` (hidden: it may hold a password)");
+        return hidden();
     }
     let mut line: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().count() > SHOWN {

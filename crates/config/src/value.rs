@@ -13,7 +13,7 @@ use crate::{
     node::{Node, Scalar, Tree},
     pattern::{TablePattern, split_list},
     pipeline::ObjectType,
-    secret::shown,
+    secret::{hidden, is_suspicious, shown},
     support::{self, Status},
 };
 
@@ -78,14 +78,29 @@ pub(crate) fn read(key: &'static Key, node: &Node, origin: Origin, problems: &mu
         }
     };
     if is_list(key.kind) {
-        let items: Vec<_> = split_list(&scalar.text).into_iter().map(|text| (text, &node.place)).collect();
-        return reader.items(&items);
+        return reader.items(&Item::split(scalar, &node.place));
     }
     reader.scalar(scalar)
 }
 
 fn is_list(kind: Kind) -> bool {
     matches!(kind, Kind::Patterns | Kind::Tables | Kind::Names | Kind::Types(_) | Kind::Settings)
+}
+
+/// One item of a list.
+struct Item<'a> {
+    text: &'a str,
+    /// The only form that is ever shown.
+    written: &'a str,
+    place: &'a Place,
+}
+
+impl<'a> Item<'a> {
+    /// `a, b.*` in one text.
+    fn split(scalar: &'a Scalar, place: &'a Place) -> Vec<Self> {
+        let written = |text| scalar.written.as_deref().unwrap_or(text);
+        split_list(&scalar.text).into_iter().map(|text| Item { text, written: written(text), place }).collect()
+    }
 }
 
 /// Reads the values of one key.
@@ -156,7 +171,7 @@ impl Reader<'_> {
         let fix = match text.contains("://") {
             false if text.contains('=') => "write it as a URL: postgresql://user:password@host:5432/dbname",
             false => "start it with postgresql://",
-            true => "start it with postgresql://, or with secretsmanager:// for the name of a secret",
+            true => "PostgreSQL URLs start with postgresql:// or postgres://",
         };
         self.wrong("is not a PostgreSQL URL (its value is not shown)", fix);
         None
@@ -194,10 +209,10 @@ impl Reader<'_> {
             match &node.tree {
                 Tree::Scalar(scalar) if scalar.broken => {}
                 // `["${TABLES}"]` may stand for many.
-                Tree::Scalar(scalar) if scalar.written.is_some() => {
-                    items.extend(split_list(&scalar.text).into_iter().map(|text| (text, &node.place)));
+                Tree::Scalar(scalar) if scalar.written.is_some() => items.extend(Item::split(scalar, &node.place)),
+                Tree::Scalar(scalar) => {
+                    items.push(Item { text: &scalar.text, written: &scalar.text, place: &node.place });
                 }
-                Tree::Scalar(scalar) => items.push((scalar.text.as_str(), &node.place)),
                 _ => {
                     let mut item = Reader { place: &node.place, problems: &mut *self.problems, ..*self };
                     item.wrong("has an item that is no text", "write one name an item, in double quotes if need be");
@@ -208,7 +223,7 @@ impl Reader<'_> {
     }
 
     /// Reports every item that is wrong.
-    fn items(&mut self, items: &[(&str, &Place)]) -> Option<Value> {
+    fn items(&mut self, items: &[Item<'_>]) -> Option<Value> {
         let before = self.problems.len();
         let value = match self.key.kind {
             Kind::Patterns => Value::Patterns(self.each(items, |text| TablePattern::parse(text).map_err(Into::into))),
@@ -223,14 +238,17 @@ impl Reader<'_> {
         (self.problems.len() == before).then_some(value)
     }
 
-    fn each<T>(&mut self, items: &[(&str, &Place)], parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+    fn each<T>(&mut self, items: &[Item<'_>], parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let mut parsed = Vec::new();
-        for (text, place) in items {
-            match parse(text) {
+        // A URL that was split into items holds its password in any of them.
+        let suspicious = items.iter().any(|item| is_suspicious(item.text) || is_suspicious(item.written));
+        for item in items {
+            match parse(item.text) {
                 Ok(item) => parsed.push(item),
                 Err(fix) => {
-                    let mut item = Reader { place, problems: &mut *self.problems, ..*self };
-                    item.wrong(&format!("has the item {}", shown(text)), &fix);
+                    let written = if suspicious { hidden() } else { shown(item.written) };
+                    let mut reader = Reader { place: item.place, problems: &mut *self.problems, ..*self };
+                    reader.wrong(&format!("has the item {written}"), &fix);
                 }
             }
         }
@@ -245,7 +263,11 @@ impl Reader<'_> {
             (Kind::Slot, _) => "write 1 to 63 lower-case letters, digits and underscores".to_owned(),
             (Kind::Url, _) => "write a postgresql:// URL".to_owned(),
             (Kind::Address, _) => "write `host:port`, such as `localhost:9910` or `:9910`".to_owned(),
-            (kind, _) => format!("write: {}", kind.describe()),
+            (Kind::Bytes, _) => "write a number of bytes, or a size such as `64MiB`".to_owned(),
+            (Kind::Millis, _) => "write milliseconds, or a time such as `500ms` or `30s`".to_owned(),
+            (Kind::Seconds, _) => "write seconds, or a time such as `60s` or `1m`".to_owned(),
+            (kind @ Kind::Word(_), _) => format!("write one of {}", kind.describe()),
+            (kind, _) => format!("write a value of this kind: {}", kind.describe()),
         }
     }
 
@@ -366,14 +388,18 @@ mod tests {
             (
                 "source.postgres.mode",
                 "snapshots",
-                "source.postgres.mode is `snapshots` | write: `replication`, `snapshot`, `snapshot_and_replication`; \
+                "source.postgres.mode is `snapshots` | write one of `replication`, `snapshot`, `snapshot_and_replication`; \
                  did you mean `snapshot`?",
             ),
-            ("target.postgres.batch.size", "0", "target.postgres.batch.size is `0` | write: whole number, 1 or more"),
+            (
+                "target.postgres.batch.size",
+                "0",
+                "target.postgres.batch.size is `0` | write a value of this kind: whole number, 1 or more",
+            ),
             (
                 "target.postgres.batch.max_bytes",
                 "12 parsecs",
-                "target.postgres.batch.max_bytes is `12 parsecs` | write: size: bytes or `64MiB`",
+                "target.postgres.batch.max_bytes is `12 parsecs` | write a number of bytes, or a size such as `64MiB`",
             ),
             (
                 "source.postgres.replication.replication_slot",

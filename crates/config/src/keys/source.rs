@@ -18,7 +18,7 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Word(&["replication", "snapshot", "snapshot_and_replication"]),
         "Whether to copy, to follow, or both",
     )
-    .or(Standard::Depends("`snapshot_and_replication` when tables to copy are listed, else `replication`")),
+    .or(Standard::Depends("none with a `snapshot` section; else `replication`, or `snapshot_and_replication` when tables to copy are listed")),
     key("source.postgres.snapshot", Kind::Section, "The copy"),
     key("source.postgres.snapshot.mode", Kind::Word(&["full", "schema", "data"]), "What is copied")
         .or(Standard::Word("full"))

@@ -8,7 +8,7 @@ use crate::{
     keys::{self, Key, Kind},
     nearest::nearest,
     node::{Node, Scalar, Tree},
-    secret::shown,
+    secret::{is_suspicious, shown},
     value::{self, Origin, Value},
 };
 
@@ -30,6 +30,9 @@ fn read_section(section: &str, node: &Node, written: &mut Written) {
             return;
         }
     };
+    // A URL that YAML took for keys holds its password in any of them.
+    let suspicious =
+        entries.iter().any(|(name, _)| matches!(&name.tree, Tree::Scalar(s) if is_suspicious(s.written())));
     let mut seen: BTreeMap<(&str, &str), &Place> = BTreeMap::new();
     for (name, value) in entries {
         let Tree::Scalar(scalar) = &name.tree else {
@@ -39,7 +42,7 @@ fn read_section(section: &str, node: &Node, written: &mut Written) {
         };
         let text = scalar.text.as_str();
         let Some(key) = keys::child(section, text) else {
-            let problem = unknown(section, text, &name.place);
+            let problem = unknown(section, if suspicious { "" } else { scalar.written() }, &name.place);
             written.problems.push(problem);
             continue;
         };
@@ -98,6 +101,7 @@ fn unknown(section: &str, name: &str, place: &Place) -> Problem {
     let what = match (section, plain) {
         ("", true) => format!("unknown key {name}"),
         (_, true) => format!("unknown key {section}.{name}"),
+        (_, false) if name.is_empty() => format!("unknown key in {}", at(section)),
         (_, false) => format!("unknown key {} in {}", shown(name), at(section)),
     };
     let elsewhere: Vec<_> =

@@ -1,0 +1,421 @@
+//! What configurations mean.
+
+use std::time::Duration;
+
+use pgstream_config::{
+    Command, ConfigErrors, Loaded, Overrides, Sources,
+    pipeline::{
+        LogFormat, LogLevel, Mode, ObjectType, ObjectTypes, OnConflict, Pipeline, PostgresTarget, RolesMode,
+        SnapshotMode, Target,
+    },
+};
+use secrecy::ExposeSecret;
+
+const URLS: &str = "source: {postgres: {url: 'postgres://s/app', mode: snapshot_and_replication}}
+target: {postgres: {url: 'postgres://t/app'}}
+";
+
+fn sources(file: Option<(&str, &str)>, environment: &[(&str, &str)], overrides: Overrides) -> Sources {
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Sources::new(file, environment, overrides)
+}
+
+fn load(yaml: &str, environment: &[(&str, &str)]) -> Result<Loaded<Pipeline>, ConfigErrors> {
+    sources(Some(("f.yaml", yaml)), environment, Overrides::default()).load(Command::Run)
+}
+
+#[track_caller]
+fn loaded(yaml: &str) -> Pipeline {
+    load(yaml, &[]).unwrap_or_else(|errors| panic!("{}", errors.report())).settings
+}
+
+fn postgres(pipeline: &Pipeline) -> &PostgresTarget {
+    match &pipeline.target {
+        Target::Postgres(target) => target,
+        Target::Stdout => panic!("target.stdout"),
+    }
+}
+
+fn names(patterns: &[pgstream_config::pattern::TablePattern]) -> Vec<String> {
+    patterns.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn two_urls_are_enough() {
+    let overrides = Overrides {
+        source_url: Some("postgres://u:CANARY@s/app".into()),
+        target_url: Some("postgres://u:CANARY@t/app".into()),
+        ..Overrides::default()
+    };
+    let loaded = sources(None, &[], overrides).load(Command::Run).unwrap();
+    let pipeline = &loaded.settings;
+    assert_eq!(pipeline.mode, Mode::Replication);
+    assert_eq!(pipeline.source.url.expose_secret(), "postgres://u:CANARY@s/app");
+    assert_eq!(postgres(pipeline).url.expose_secret(), "postgres://u:CANARY@t/app");
+    assert!(pipeline.stream.tables.is_everything());
+    assert_eq!(loaded.notices, []);
+    assert!(!format!("{loaded:?}").contains("CANARY"));
+}
+
+#[test]
+fn defaults_are_those_of_the_documentation() {
+    let pipeline = loaded(URLS);
+    let snapshot = &pipeline.snapshot;
+    assert_eq!(snapshot.mode, SnapshotMode::Full);
+    assert_eq!((snapshot.table_workers.get(), snapshot.schema_workers.get()), (4, 4));
+    assert_eq!((snapshot.part_bytes, snapshot.max_connections.get()), (80 << 20, 50));
+    assert!(!snapshot.repeat && !snapshot.quiet && snapshot.tables.is_everything());
+    assert_eq!(snapshot.schema.roles, RolesMode::NoPasswords);
+    assert_eq!(snapshot.schema.object_types, ObjectTypes::All);
+    assert!(!snapshot.schema.clean_target_db && !snapshot.schema.include_globals);
+    let stream = &pipeline.stream;
+    assert_eq!((stream.batch_bytes, stream.batch_changes, stream.queue_bytes), (8 << 20, 20_000, 100 << 20));
+    assert_eq!(stream.batch_timeout, Duration::ZERO);
+    let target = postgres(&pipeline);
+    assert_eq!((target.disable_triggers, target.strict, target.ignore_ddl), (None, true, false));
+    assert_eq!((target.on_conflict, target.max_connections.get()), (OnConflict::Error, 50));
+    let retry = pipeline.source.retry;
+    assert_eq!((retry.initial, retry.max), (Duration::from_millis(500), Duration::from_secs(30)));
+    assert_eq!((retry.max_retries, retry.max_elapsed), (None, None));
+    assert!(pipeline.instrumentation.health.is_none() && pipeline.instrumentation.prometheus.is_none());
+}
+
+/// The sample of pgstream's documentation, without what it cannot have together.
+#[test]
+fn a_configuration_of_pgstream_works_as_it_is() {
+    let yaml = r#"
+instrumentation:
+  metrics:
+    prometheus:
+      enabled: true # exposes a Prometheus scrape endpoint
+      endpoint: "/metrics"
+  health:
+    enabled: true
+    address: "localhost:9910"
+source:
+  postgres:
+    url: "postgresql://user:password@localhost:5432/mydatabase"
+    mode: snapshot_and_replication
+    snapshot:
+      mode: full
+      tables: ["test", "test_schema.Test", "another_schema.*"]
+      excluded_tables: ["test_schema.Test"]
+      schema_only_tables: ["schema_only_test", "schema_only_schema.*"]
+      recorder:
+        repeatable_snapshots: true
+        postgres_url: "postgresql://user:password@localhost:5432/mytargetdatabase"
+      snapshot_workers: 4
+      data:
+        schema_workers: 4
+        table_workers: 4
+        batch_bytes: 83886080
+        max_connections: 20
+      schema:
+        pgdump_pgrestore:
+          clean_target_db: true
+          create_target_db: true
+          include_global_db_objects: true
+          role: test-role
+          roles_snapshot_mode:
+          dump_file: "pg_dump.sql"
+          no_owner: true
+          no_privileges: true
+          excluded_security_labels: ["anon"]
+          refresh_materialized_views: true
+          index_constraint_session_settings:
+            - maintenance_work_mem=4GB
+            - statement_timeout=0
+          index_restore_workers: 2
+      disable_progress_tracking: true
+    replication:
+      replication_slot: "pgstream_mydatabase_slot"
+      plugin:
+        include_xids: true
+        add_tables: "public.*,test_schema.*"
+        filter_tables: "private.*"
+    retry_policy:
+      disable_retries: false
+      exponential:
+        max_retries: 5
+        initial_interval: 1000
+        max_interval: 60000
+target:
+  postgres:
+    url: "postgresql://user:password@localhost:5432/mytargetdatabase"
+    max_connections: 60
+    batch:
+      timeout: 1000
+      size: 100
+      max_bytes: 1572864
+      max_queue_bytes: 204800
+      ignore_send_errors: false
+      auto_tune:
+        enabled: true
+        min_batch_bytes: 10
+        max_batch_bytes: 1000
+        convergence_threshold: 0.05
+    disable_triggers: false
+    on_conflict_action: "nothing"
+    bulk_ingest:
+      enabled: true
+    retry_policy:
+      disable_retries: true
+    ignore_ddl: true
+    strict_mode: true
+modifiers:
+  injector:
+    enabled: true
+  filter:
+    include_tables:
+     - "test"
+     - "test_schema.test"
+    schema_only_tables:
+     - "schema_only_test"
+logging:
+  level: warn
+  format:
+    type: json
+    no_color: true
+"#;
+    let loaded = load(yaml, &[]).unwrap_or_else(|errors| panic!("{}", errors.report()));
+    let pipeline = &loaded.settings;
+    assert_eq!(pipeline.mode, Mode::SnapshotAndReplication);
+    assert_eq!(pipeline.source.slot.as_deref(), Some("pgstream_mydatabase_slot"));
+    assert_eq!(pipeline.source.retry.max_retries, Some(5));
+    assert_eq!(pipeline.source.retry.max, Duration::from_secs(60));
+    let snapshot = &pipeline.snapshot;
+    assert_eq!((snapshot.table_workers.get(), snapshot.schema_workers.get()), (16, 2));
+    assert!(snapshot.repeat && snapshot.quiet);
+    assert_eq!(names(&snapshot.tables.include), ["public.test"]);
+    assert_eq!(names(&snapshot.tables.exclude), ["test_schema.Test"]);
+    assert_eq!(names(&snapshot.tables.schema_only), ["public.schema_only_test", "schema_only_schema.*"]);
+    let schema = &snapshot.schema;
+    assert!(schema.clean_target_db && schema.create_target_db && schema.include_globals);
+    assert!(schema.no_owner && schema.no_privileges && schema.refresh_materialized_views);
+    assert_eq!((schema.role.as_deref(), schema.roles), (Some("test-role"), RolesMode::NoPasswords));
+    assert_eq!(schema.exclude_security_labels, ["anon"]);
+    assert_eq!(schema.index_session_settings[1], ("statement_timeout".to_owned(), "0".to_owned()));
+    let stream = &pipeline.stream;
+    assert_eq!((stream.batch_bytes, stream.queue_bytes, stream.batch_changes), (204_800, 204_800, 100));
+    assert_eq!(names(&stream.tables.include), ["public.test", "test_schema.test"]);
+    assert_eq!(names(&stream.tables.exclude), ["private.*"]);
+    let target = postgres(pipeline);
+    assert_eq!((target.disable_triggers, target.ignore_ddl), (Some(false), true));
+    assert_eq!((target.on_conflict, target.retry.max_retries), (OnConflict::Nothing, Some(0)));
+    assert_eq!(pipeline.instrumentation.health.as_deref(), Some("localhost:9910"));
+    assert_eq!((loaded.logging.level, loaded.logging.format), (LogLevel::Warn, LogFormat::Json));
+    let notices: Vec<_> = loaded.notices.iter().map(|notice| notice.key.rsplit('.').next().unwrap()).collect();
+    assert_eq!(
+        notices,
+        [
+            "excluded_tables",
+            "postgres_url",
+            "include_xids",
+            "add_tables",
+            "filter_tables",
+            "max_bytes",
+            "auto_tune",
+            "bulk_ingest",
+            "injector"
+        ]
+    );
+}
+
+#[test]
+fn a_notice_says_where_and_what_holds() {
+    let yaml = format!("{URLS}modifiers:\n  injector:\n    enabled: true\n");
+    let notices = load(&yaml, &[]).unwrap().notices;
+    assert_eq!(
+        notices[0].to_string(),
+        "f.yaml:5:14: modifiers.injector: accepted: it is not needed between PostgreSQL servers"
+    );
+}
+
+#[test]
+fn flags_beat_the_environment_beats_the_file() {
+    let yaml = "source: {postgres: {url: 'postgres://file/db', mode: replication}}
+target: {postgres: {url: 'postgres://file/db', batch: {size: 1, max_bytes: 1}}}";
+    let environment =
+        [("PGSTREAM_POSTGRES_WRITER_BATCH_SIZE", "2"), ("PGSTREAM_POSTGRES_LISTENER_URL", "postgres://env/db")];
+    let overrides = Overrides { source_url: Some("postgres://flag/db".into()), ..Overrides::default() };
+    let pipeline = sources(Some(("f.yaml", yaml)), &environment, overrides).load(Command::Run).unwrap().settings;
+    assert_eq!(pipeline.source.url.expose_secret(), "postgres://flag/db");
+    assert_eq!(postgres(&pipeline).url.expose_secret(), "postgres://file/db");
+    assert_eq!((pipeline.stream.batch_changes, pipeline.stream.batch_bytes), (2, 1));
+}
+
+#[test]
+fn an_env_file_is_a_configuration() {
+    let text = r#"
+# source
+PGSTREAM_POSTGRES_LISTENER_URL="postgresql://user:${PW}@localhost:5432/mydatabase"
+PGSTREAM_POSTGRES_SNAPSHOT_TABLES="test test_schema.test another_schema.*"
+PGSTREAM_POSTGRES_LISTENER_EXP_BACKOFF_INITIAL_INTERVAL=1s
+export PGSTREAM_POSTGRES_WRITER_TARGET_URL='postgresql://user:${PW}@localhost:5432/mytargetdatabase'
+PGSTREAM_POSTGRES_WRITER_BATCH_TIMEOUT="1s"
+PGSTREAM_POSTGRES_WRITER_MAX_QUEUE_BYTES=200MiB
+PGSTREAM_POSTGRES_WRITER_ON_CONFLICT_ACTION="update"
+DATABASE_OF_SOMETHING_ELSE=1
+"#;
+    for file in ["pg2pg.env", "settings"] {
+        let environment = [("PW", "p w"), ("PGSTREAM_POSTGRES_WRITER_BATCH_TIMEOUT", "2s"), ("HOME", "/")];
+        let loaded = sources(Some((file, text)), &environment, Overrides::default()).load(Command::Run);
+        let pipeline = loaded.unwrap_or_else(|errors| panic!("{}", errors.report())).settings;
+        assert_eq!(pipeline.mode, Mode::SnapshotAndReplication);
+        assert_eq!(pipeline.source.url.expose_secret(), "postgresql://user:p w@localhost:5432/mydatabase");
+        assert!(postgres(&pipeline).url.expose_secret().contains("${PW}"));
+        assert_eq!(names(&pipeline.snapshot.tables.include), ["public.test", "test_schema.test", "another_schema.*"]);
+        assert_eq!(pipeline.stream.batch_timeout, Duration::from_secs(2));
+        assert_eq!(pipeline.stream.queue_bytes, 200 << 20);
+        assert_eq!(pipeline.source.retry.initial, Duration::from_secs(1));
+        assert_eq!(postgres(&pipeline).on_conflict, OnConflict::Update);
+    }
+}
+
+#[test]
+fn snapshot_tables_of_run_turn_the_copy_on() {
+    let overrides = Overrides {
+        source_url: Some("postgres://s/a".into()),
+        target_url: Some("postgres://t/a".into()),
+        snapshot_tables: vec!["a".into(), "s.b".into()],
+        data_only: true,
+        dump_file: Some("dump.sql".into()),
+        ..Overrides::default()
+    };
+    let pipeline = sources(None, &[], overrides).load(Command::Run).unwrap().settings;
+    assert_eq!(pipeline.mode, Mode::SnapshotAndReplication);
+    assert_eq!(pipeline.snapshot.mode, SnapshotMode::Data);
+    assert_eq!(names(&pipeline.snapshot.tables.include), ["public.a", "s.b"]);
+    assert_eq!(pipeline.snapshot.schema.dump_file.as_deref(), Some(std::path::Path::new("dump.sql")));
+}
+
+#[test]
+fn the_snapshot_command_copies_whatever_the_mode() {
+    let overrides = Overrides { reset: true, tables: vec!["x.*".into()], ..Overrides::default() };
+    let sources = sources(Some(("f.yaml", URLS)), &[], overrides);
+    let pipeline = sources.load(Command::Snapshot).unwrap().settings;
+    assert_eq!(pipeline.mode, Mode::Snapshot);
+    assert!(pipeline.snapshot.schema.clean_target_db);
+    assert_eq!(names(&pipeline.snapshot.tables.include), ["x.*"]);
+}
+
+#[test]
+fn commands_about_the_source_need_no_target() {
+    let overrides = Overrides {
+        source_url: Some("postgres://s/a".into()),
+        replication_slot: Some("mine".into()),
+        ..Overrides::default()
+    };
+    let source = sources(None, &[], overrides).load_source().unwrap().settings;
+    assert_eq!(source.source.slot.as_deref(), Some("mine"));
+    assert!(source.target.is_none() && source.tables.is_everything());
+
+    let yaml = "source: {postgres: {url: 'postgres://s/a'}}
+target: {kafka: {servers: [x]}}
+modifiers: {filter: {include_tables: [a.*]}, transformations: {table_transformers: [{table: t}]}}";
+    let source = sources(Some(("f.yaml", yaml)), &[], Overrides::default()).load_source().unwrap().settings;
+    assert_eq!(names(&source.tables.include), ["a.*"]);
+}
+
+#[test]
+fn standard_output_is_a_target() {
+    let yaml = "source: {postgres: {url: 'postgres://s/a'}}\ntarget:\n  stdout: {}\n";
+    assert!(matches!(loaded(yaml).target, Target::Stdout));
+    let environment =
+        [("PGSTREAM_POSTGRES_LISTENER_URL", "postgres://s/a"), ("PGSTREAM_STDOUT_WRITER_ENABLED", "true")];
+    let pipeline = sources(None, &environment, Overrides::default()).load(Command::Run).unwrap().settings;
+    assert!(matches!(pipeline.target, Target::Stdout));
+}
+
+#[test]
+fn workers_are_bounded_by_connections() {
+    let data = |data: &str| {
+        let yaml = format!(
+            "source: {{postgres: {{url: 'postgres://s/a', mode: snapshot, snapshot: {{snapshot_workers: 3, data: {data}}}}}}}
+target: {{postgres: {{url: 'postgres://t/a'}}}}"
+        );
+        loaded(&yaml).snapshot.table_workers.get()
+    };
+    assert_eq!(data("{table_workers: 2, schema_workers: 1}"), 6);
+    assert_eq!(data("{table_workers: 2, schema_workers: 8}"), 24);
+    assert_eq!(data("{table_workers: 2, max_connections: 5}"), 5);
+}
+
+#[test]
+fn object_types_are_one_list_or_the_other() {
+    let with = |key: &str| {
+        let yaml = format!(
+            "source: {{postgres: {{url: 'postgres://s/a', mode: snapshot, snapshot: {{schema: {{pgdump_pgrestore: {{{key}: [tables, comments]}}}}}}}}}}
+target: {{postgres: {{url: 'postgres://t/a'}}}}"
+        );
+        loaded(&yaml).snapshot.schema.object_types
+    };
+    let both = vec![ObjectType::Tables, ObjectType::Comments];
+    assert_eq!(with("include_object_types"), ObjectTypes::Only(both.clone()));
+    assert_eq!(with("exclude_object_types"), ObjectTypes::Except(both));
+}
+
+#[test]
+fn retry_policies() {
+    let with = |policy: &str| {
+        let yaml = format!(
+            "source: {{postgres: {{url: 'postgres://s/a', retry_policy: {policy}}}}}\ntarget: {{postgres: {{url: 'postgres://t/a'}}}}"
+        );
+        let loaded = load(&yaml, &[]).unwrap();
+        (loaded.settings.source.retry, loaded.notices.len())
+    };
+    let (retry, _) = with("{constant: {interval: 200, max_retries: 3}}");
+    assert_eq!(
+        (retry.initial, retry.max, retry.max_retries),
+        (Duration::from_millis(200), Duration::from_millis(200), Some(3))
+    );
+    let (retry, notices) =
+        with("{exponential: {initial_interval: 60000, max_elapsed_time: 5000}, constant: {interval: 1}}");
+    assert_eq!((retry.initial, retry.max, notices), (Duration::from_secs(60), Duration::from_secs(60), 1));
+    assert_eq!(retry.max_elapsed, Some(Duration::from_secs(5)));
+    assert_eq!(with("{disable_retries: true, constant: {interval: 1}}").0.max_retries, Some(0));
+    assert_eq!(with("{constant: , exponential: {max_retries: 0}}").0.max_retries, None);
+}
+
+#[test]
+fn variables_stand_for_text_and_lists() {
+    let yaml = "source: {postgres: {url: 'postgres://s/${DB}', snapshot: {tables: ['${TABLES}', x.y]}}}
+target: {postgres: {url: 'postgres://t/a', batch: {size: \"${SIZE}\"}}}";
+    let loaded = load(yaml, &[("DB", "a: {b} #"), ("TABLES", "a, b.*"), ("SIZE", "7")]).unwrap();
+    assert_eq!(loaded.settings.source.url.expose_secret(), "postgres://s/a: {b} #");
+    assert_eq!(names(&loaded.settings.snapshot.tables.include), ["public.a", "b.*", "x.y"]);
+    assert_eq!(loaded.settings.stream.batch_changes, 7);
+}
+
+#[test]
+fn a_likely_slip_in_a_variable_is_a_notice() {
+    let environment = [
+        ("PGSTREAM_POSTGRES_LISTNER_URL", "postgres://u:CANARY@h/d"),
+        ("PGSTREAM_KAFKA_TOPIC_NAME", "x"),
+        ("PGSTREAM_SOMETHING_ELSE", "x"),
+    ];
+    let notices: Vec<_> = load(URLS, &environment).unwrap().notices.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        notices,
+        [
+            "PGSTREAM_KAFKA_TOPIC_NAME: ignored: it belongs to a Kafka source or target, which is not here",
+            "PGSTREAM_POSTGRES_LISTNER_URL: ignored: there is no such variable; did you mean \
+             PGSTREAM_POSTGRES_LISTENER_URL?",
+        ]
+    );
+}
+
+#[test]
+fn the_environment_of_the_process_and_a_file_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.yaml");
+    std::fs::write(&path, URLS).unwrap();
+    let sources = Sources::read(Some(&path), Overrides::default()).unwrap();
+    assert_eq!(sources.load(Command::Run).unwrap().settings.mode, Mode::SnapshotAndReplication);
+
+    let errors = Sources::read(Some(&dir.path().join("none.yaml")), Overrides::default()).err().unwrap();
+    assert!(errors.report().contains("none.yaml: cannot read the configuration: "), "{}", errors.report());
+    std::fs::write(&path, [0xff, 0xfe]).unwrap();
+    let errors = Sources::read(Some(&path), Overrides::default()).err().unwrap();
+    assert!(errors.report().contains("the file is not UTF-8 text"));
+}
