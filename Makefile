@@ -7,8 +7,10 @@ help: ## List the targets
 setup: ## Fetch PostgreSQL 18 and the client tools into a cache outside the repository
 	@scripts/fetch-postgres
 
-demo: setup ## Replicate between two local servers, live
-	cargo run -q -p pgstream-aws --example demo
+demo: setup ## Replicate between two local servers, live (KEEP=1 leaves them running)
+	@echo "building pgstream-aws and the demo (a few minutes the first time)"
+	@cargo build --locked -p pgstream-aws --bin pgstream-aws --example demo
+	@KEEP="$(KEEP)" cargo run --locked -q -p pgstream-aws --example demo
 
 lint: ## Formatting and clippy
 	@scripts/step format cargo fmt --all --check

@@ -7,41 +7,74 @@ mod tables;
 use std::{num::NonZeroUsize, time::Duration};
 
 use crate::{
+    defaults,
     error::{Code, Place},
+    load::{Needs, Overrides},
     pipeline::{
-        Instrumentation, LogFormat, LogLevel, Logging, Mode, OnConflict, Pipeline, PostgresTarget, Prometheus, Source,
-        SourceOnly, Stream, Target,
+        Instrumentation, Mode, ObjectTypes, OnConflict, Pipeline, PostgresTarget, Prometheus, Source, Stream, Target,
     },
-    sources::{Command, Overrides},
     written::Written,
 };
 
 const MODE: &str = "source.postgres.mode";
+const TABLES: &str = "source.postgres.snapshot.tables";
+const EXCLUDED: &str = "source.postgres.snapshot.excluded_tables";
 
 /// Paths that Prometheus cannot have.
 const HEALTH_PATHS: [&str; 3] = ["/health", "/ready", "/status"];
 
 /// `None` only when a problem was reported.
-pub(crate) fn pipeline(w: &mut Written, command: Command, flags: &Overrides) -> Option<Pipeline> {
-    let mode = mode(w, command, flags);
+pub(crate) fn pipeline(w: &mut Written, flags: &Overrides, needs: Needs) -> Option<Pipeline> {
+    let mode = mode(w, flags);
     let copies = mode != Mode::Replication;
-    if !copies {
-        for (given, flag) in [(flags.reset, "--reset"), (flags.data_only, "--data-only")] {
-            if given {
-                let what = format!("{flag} is about the copy, and source.postgres.mode is replication");
-                w.problem(&Place::Flag(flag), Code::Conflict, what, "add --snapshot-tables, or leave it out");
-            }
+    let source = source(w);
+    let target = target(w);
+    if needs == Needs::SourceAndTarget {
+        check_mode(w, flags, copies);
+        check_target(w, target.as_ref(), copies);
+    }
+    let snapshot = copy::snapshot(w, mode);
+    let stream = stream(w);
+    let instrumentation = instrumentation(w);
+    Some(Pipeline { source: source?, target, mode, snapshot, stream, instrumentation })
+}
+
+fn mode(w: &Written, flags: &Overrides) -> Mode {
+    // `--snapshot-tables` of `run` asks for a copy, whatever the mode.
+    if flags.default_mode.is_none() && !flags.snapshot_tables.is_empty() {
+        return Mode::SnapshotAndReplication;
+    }
+    let listed = [TABLES, EXCLUDED].iter().any(|list| !w.patterns(list).is_empty());
+    match (w.word(MODE), flags.default_mode) {
+        ("snapshot", _) => Mode::Snapshot,
+        ("snapshot_and_replication", _) => Mode::SnapshotAndReplication,
+        ("replication", _) => Mode::Replication,
+        (_, Some(mode)) => mode,
+        (_, None) if listed => Mode::SnapshotAndReplication,
+        (_, None) => Mode::Replication,
+    }
+}
+
+/// A mode without a copy must be meant.
+fn check_mode(w: &mut Written, flags: &Overrides, copies: bool) {
+    if copies || flags.default_mode.is_some() {
+        return;
+    }
+    for (given, flag) in [(flags.reset, "--reset"), (flags.data_only, "--data-only")] {
+        if given {
+            let what = format!("{flag} is about the copy, and source.postgres.mode is replication");
+            w.problem(&Place::Flag(flag), Code::Conflict, what, "add --snapshot-tables, or leave it out");
         }
     }
-    let silent = command == Command::Run && flags.snapshot_tables.is_empty() && w.word(MODE).is_empty();
-    if !copies && silent && !w.has_failed(MODE) && w.has_section("source.postgres.snapshot") {
+    if w.word(MODE).is_empty() && !w.has_failed(MODE) && w.has_section("source.postgres.snapshot") {
         let fix =
             "write `mode: snapshot_and_replication` to copy and follow, `snapshot` to copy, or `replication` to follow";
         w.missing("source.postgres", "source.postgres.mode is missing, and there is a section about the copy", fix);
     }
-    let source = source(w);
-    let target = target(w);
-    match &target {
+}
+
+fn check_target(w: &mut Written, target: Option<&Target>, copies: bool) {
+    match target {
         Some(Target::Stdout) if copies => {
             let place = w.place("target.stdout").cloned().unwrap_or(Place::Nowhere);
             let what = "target.stdout follows changes; it cannot take a snapshot";
@@ -49,38 +82,9 @@ pub(crate) fn pipeline(w: &mut Written, command: Command, flags: &Overrides) -> 
         }
         None if !w.has_target() => {
             let fix = "write target.postgres.url, set PGSTREAM_POSTGRES_WRITER_TARGET_URL, or give --target-url";
-            w.missing("target", "there is no target", fix);
+            w.missing("target", "no target is configured", fix);
         }
         _ => {}
-    }
-    let snapshot = copy::snapshot(w, mode);
-    let stream = stream(w);
-    let instrumentation = instrumentation(w);
-    Some(Pipeline { source: source?, target: target?, mode, snapshot, stream, instrumentation })
-}
-
-/// `None` only when a problem was reported.
-pub(crate) fn source_only(w: &mut Written) -> Option<SourceOnly> {
-    let mode = mode(w, Command::Run, &Overrides::default());
-    let source = source(w);
-    let target = target(w);
-    let tables = tables::of_stream(w);
-    Some(SourceOnly { source: source?, target, mode, tables })
-}
-
-fn mode(w: &Written, command: Command, flags: &Overrides) -> Mode {
-    if command == Command::Snapshot {
-        return Mode::Snapshot;
-    }
-    if !flags.snapshot_tables.is_empty() {
-        return Mode::SnapshotAndReplication;
-    }
-    let lists = ["source.postgres.snapshot.tables", "source.postgres.snapshot.excluded_tables"];
-    match w.word(MODE) {
-        "snapshot" => Mode::Snapshot,
-        "snapshot_and_replication" => Mode::SnapshotAndReplication,
-        "" if lists.iter().any(|list| !w.patterns(list).is_empty()) => Mode::SnapshotAndReplication,
-        _ => Mode::Replication,
     }
 }
 
@@ -93,7 +97,7 @@ fn source(w: &mut Written) -> Option<Source> {
             if !w.has_failed("source.postgres.url") && w.place("source.kafka").is_none() {
                 let fix = "write it, set PGSTREAM_POSTGRES_LISTENER_URL, or give --source-url (of run) or \
                            --postgres-url (of other commands)";
-                w.missing("source.postgres", "source.postgres.url is missing", fix);
+                w.missing("source.postgres", "no source is configured: source.postgres.url is missing", fix);
             }
             None
         }
@@ -127,20 +131,8 @@ fn target(w: &mut Written) -> Option<Target> {
 
 /// All but the URL.
 fn postgres_target(w: &mut Written) -> PostgresTarget {
-    let ignore_errors = "target.postgres.batch.ignore_send_errors";
-    if w.flag(ignore_errors) {
-        let place = w.place(ignore_errors).cloned().unwrap_or(Place::Nowhere);
-        let what =
-            format!("{ignore_errors}: true is refused, because a change that fails would be lost without a trace");
-        w.problem(&place, Code::Refused, what, "remove it: a change that cannot be applied stops the stream instead");
-    }
-    let strict = w.flag("target.postgres.strict_mode");
-    if !strict {
-        w.notice(
-            "target.postgres.strict_mode",
-            "accepted: a change that cannot be applied always stops the stream, so that none is lost",
-        );
-    }
+    refuse(w, "target.postgres.batch.ignore_send_errors", true, "remove it, or set it to false");
+    refuse(w, "target.postgres.strict_mode", false, "remove it, or set it to true");
     // Checked here, and of no use yet.
     object_types(w, "target.postgres.include_ddl_object_types", "target.postgres.exclude_ddl_object_types");
     PostgresTarget {
@@ -152,68 +144,54 @@ fn postgres_target(w: &mut Written) -> PostgresTarget {
             "update" => OnConflict::Update,
             _ => OnConflict::Error,
         },
-        strict,
-        ignore_ddl: w.flag("target.postgres.ignore_ddl"),
         retry: retry::policy(w, "target.postgres.retry_policy"),
     }
 }
 
-fn stream(w: &mut Written) -> Stream {
-    let queue_bytes = w.number("target.postgres.batch.max_queue_bytes");
-    let batch_bytes = w.number("target.postgres.batch.max_bytes");
-    if batch_bytes > queue_bytes && w.place("target.postgres.batch.max_bytes").is_some() {
-        w.notice("target.postgres.batch.max_bytes", "more than max_queue_bytes, which holds instead");
-    }
-    Stream {
-        tables: tables::of_stream(w),
-        batch_bytes: batch_bytes.min(queue_bytes),
-        batch_changes: usize::try_from(w.number("target.postgres.batch.size")).unwrap_or(usize::MAX),
-        queue_bytes,
-        batch_timeout: w.time("target.postgres.batch.timeout"),
-        strip_null_char_bytes: w.flag("modifiers.sanitize.strip_null_char_bytes"),
+/// A setting under which rows would be lost.
+fn refuse(w: &mut Written, path: &'static str, value: bool, fix: &str) {
+    if w.flag_written(path) == Some(value) {
+        let place = w.place(path).cloned().unwrap_or(Place::Nowhere);
+        let what = format!("{path}: {value} is refused: a change that cannot be applied would be lost without a trace");
+        w.problem(&place, Code::Refused, what, format!("{fix}: such a change stops the stream"));
     }
 }
 
+fn stream(w: &mut Written) -> Stream {
+    let batch = "target.postgres.batch.max_bytes";
+    let most = w.number("target.postgres.batch.max_queue_bytes") / defaults::BATCHES_IN_MEMORY;
+    if w.number_written(batch).is_some_and(|bytes| bytes > most) {
+        w.notice(
+            batch,
+            "more than a third of max_queue_bytes, which holds instead: three batches are in memory at once",
+        );
+    }
+    Stream {
+        tables: tables::of_stream(w),
+        batch_bytes: w.number(batch).min(most).max(1),
+        batch_changes: usize::try_from(w.number("target.postgres.batch.size")).unwrap_or(usize::MAX),
+    }
+}
+
+/// Prometheus is served on the address of health, and so brings it along.
 fn instrumentation(w: &mut Written) -> Instrumentation {
     let address = w.text("instrumentation.health.address").unwrap_or_default();
-    let health = w.flag("instrumentation.health.enabled").then(|| address.clone());
-    let enabled = "instrumentation.metrics.prometheus.enabled";
-    if !w.flag(enabled) {
-        return Instrumentation { health, prometheus: None };
-    }
-    if health.is_none() {
-        let place = w.place(enabled).cloned().unwrap_or(Place::Nowhere);
-        let what = format!("{enabled} needs the server of instrumentation.health, which is not enabled");
-        w.problem(&place, Code::Conflict, what, "set instrumentation.health.enabled: true");
-    }
+    let prometheus = w.flag("instrumentation.metrics.prometheus.enabled");
     let endpoint = "instrumentation.metrics.prometheus.endpoint";
     let path = w.text(endpoint).unwrap_or_default();
-    if HEALTH_PATHS.contains(&path.as_str()) {
+    if prometheus && HEALTH_PATHS.contains(&path.as_str()) {
         let place = w.place(endpoint).cloned().unwrap_or(Place::Nowhere);
         let what = format!("{endpoint} is `{path}`, which is a path of instrumentation.health");
         w.problem(&place, Code::Conflict, what, "choose another, such as `/metrics`");
     }
-    Instrumentation { health, prometheus: Some(Prometheus { address, path }) }
-}
-
-/// How to log, whatever else is wrong.
-pub(crate) fn logging(w: &Written) -> Logging {
-    Logging {
-        level: match w.word("logging.level") {
-            "trace" => LogLevel::Trace,
-            "debug" => LogLevel::Debug,
-            "warn" => LogLevel::Warn,
-            "error" | "fatal" | "panic" => LogLevel::Error,
-            _ => LogLevel::Info,
-        },
-        format: if w.word("logging.format.type") == "json" { LogFormat::Json } else { LogFormat::Console },
-        no_color: w.flag("logging.format.no_color"),
+    Instrumentation {
+        health: (prometheus || w.flag("instrumentation.health.enabled")).then_some(address),
+        prometheus: prometheus.then_some(Prometheus { path }),
     }
 }
 
 /// One list or the other.
-fn object_types(w: &mut Written, include: &'static str, exclude: &'static str) -> crate::pipeline::ObjectTypes {
-    use crate::pipeline::ObjectTypes;
+fn object_types(w: &mut Written, include: &'static str, exclude: &'static str) -> ObjectTypes {
     let (only, except) = (w.types(include).to_vec(), w.types(exclude).to_vec());
     match (only.is_empty(), except.is_empty()) {
         (true, true) => ObjectTypes::All,

@@ -13,15 +13,15 @@ pub(crate) const MAX_CONNECTIONS: u64 = 50;
 pub(crate) const BATCH_BYTES: u64 = 8 << 20;
 /// pgstream's own default; beyond it, set-wise statements no longer get cheaper by the row.
 pub(crate) const BATCH_CHANGES: u64 = 20_000;
-/// A batch is what has arrived by the time the last one is done: waiting for more only adds latency.
-pub(crate) const BATCH_TIMEOUT_MS: u64 = 0;
+/// One batch is filled, one waits and one is applied.
+pub(crate) const BATCHES_IN_MEMORY: u64 = 3;
 /// pgstream's own default; with the batch being applied it keeps the process under 256 MiB.
 pub(crate) const QUEUE_BYTES: u64 = 100 << 20;
 
 /// Short enough that a dropped connection is back unnoticed.
 pub(crate) const RETRY_INITIAL_MS: u64 = 500;
-/// Replication has to be going again within 30 s of the end of a fault.
-pub(crate) const RETRY_MAX_MS: u64 = 30_000;
+/// Short enough to be back within seconds of a failover; reconnecting costs the servers next to nothing.
+pub(crate) const RETRY_MAX_MS: u64 = 5_000;
 /// For a constant policy without an interval: as long as an RDS failover's shortest step.
 pub(crate) const RETRY_CONSTANT_MS: u64 = 1_000;
 

@@ -17,7 +17,7 @@ pub enum Place {
         column: u64,
     },
     /// An environment variable.
-    Variable(String),
+    Variable(&'static str),
     /// A flag, with its dashes.
     Flag(&'static str),
     /// In a file, but no line of it: something that is missing.

@@ -7,7 +7,7 @@
 //! Names are taken as written, upper case included; `"my.schema"."t*"` quotes a name that holds a dot, a star or a
 //! quote.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// Names are cut to this many bytes by the server: a longer one matches nothing.
 const NAME_BYTES: usize = 63;
@@ -21,21 +21,28 @@ pub struct TablePattern {
     pub table: Option<String>,
 }
 
-impl TablePattern {
-    /// Reads a pattern as it stands in the configuration.
-    ///
-    /// # Errors
-    /// Says what is wrong with it, without repeating it.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let (first, rest) = part(text.trim())?;
+/// The text is no table pattern; says what is wrong with it, without repeating it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ParsePatternError(&'static str);
+
+impl FromStr for TablePattern {
+    type Err = ParsePatternError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (first, rest) = part(text.trim()).map_err(ParsePatternError)?;
         let Some(rest) = rest else { return Ok(Self { schema: Some("public".to_owned()), table: first }) };
-        let (second, rest) = part(rest)?;
+        let (second, rest) = part(rest).map_err(ParsePatternError)?;
         match rest {
             None => Ok(Self { schema: first, table: second }),
-            Some(_) => Err("a pattern is `table` or `schema.table`; a name that holds a dot goes in double quotes"),
+            Some(_) => Err(ParsePatternError(
+                "a pattern is `table` or `schema.table`; a name that holds a dot goes in double quotes",
+            )),
         }
     }
+}
 
+impl TablePattern {
     /// Whether `schema.table` is matched.
     #[must_use]
     pub fn matches(&self, schema: &str, table: &str) -> bool {
@@ -173,7 +180,7 @@ mod tests {
     use super::*;
 
     fn pattern(text: &str) -> TablePattern {
-        TablePattern::parse(text).unwrap()
+        text.parse().unwrap()
     }
 
     fn filter(include: &[&str], exclude: &[&str], schema_only: &[&str]) -> TableFilter {
@@ -203,7 +210,7 @@ mod tests {
     #[test]
     fn what_is_no_pattern_is_refused() {
         for text in ["", ".", "s.", ".t", "a.b.c", "t*", "s.t*", "\"a", "\"a\"b", &"x".repeat(64)] {
-            assert!(TablePattern::parse(text).is_err(), "{text}");
+            assert!(text.parse::<TablePattern>().is_err(), "{text}");
         }
     }
 
@@ -257,8 +264,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_or_refused(text in "\\PC*") {
-            if let Ok(read) = TablePattern::parse(&text) {
-                prop_assert_eq!(TablePattern::parse(&read.to_string()), Ok(read));
+            if let Ok(read) = text.parse::<TablePattern>() {
+                prop_assert_eq!(read.to_string().parse(), Ok(read));
             }
             let _ = split_list(&text);
         }
@@ -266,7 +273,7 @@ mod tests {
         #[test]
         fn any_name_can_be_written(schema in "[^\\x00]{1,12}", table in "[^\\x00]{1,12}") {
             let exact = TablePattern { schema: Some(schema), table: Some(table) };
-            prop_assert_eq!(TablePattern::parse(&exact.to_string()), Ok(exact));
+            prop_assert_eq!(exact.to_string().parse(), Ok(exact));
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::pattern::TableFilter;
 pub struct Pipeline {
     /// The database that is read.
     pub source: Source,
-    /// Where its rows go.
-    pub target: Target,
+    /// Where its rows go; `None` where a command needs no target.
+    pub target: Option<Target>,
     /// Whether to copy, to follow, or both.
     pub mode: Mode,
     /// Settings of the copy.
@@ -23,17 +23,17 @@ pub struct Pipeline {
     pub instrumentation: Instrumentation,
 }
 
-/// What commands need that look at the servers or prepare them.
-#[derive(Debug, Clone)]
-pub struct SourceOnly {
-    /// The database that is read.
-    pub source: Source,
-    /// Where its rows go, if that was said.
-    pub target: Option<Target>,
-    /// Whether to copy, to follow, or both.
-    pub mode: Mode,
-    /// Tables followed, and so published.
-    pub tables: TableFilter,
+/// `logging.*`, and whether to draw.
+#[derive(Debug, Clone, Copy)]
+pub struct Presentation {
+    /// Least severe level.
+    pub level: &'static str,
+    /// JSON lines instead of text.
+    pub json: bool,
+    /// No colours.
+    pub no_color: bool,
+    /// No progress bars.
+    pub quiet: bool,
 }
 
 /// What `source.postgres.mode` says.
@@ -78,10 +78,6 @@ pub struct PostgresTarget {
     pub disable_triggers: Option<bool>,
     /// What to do with rows that were on the target before.
     pub on_conflict: OnConflict,
-    /// Stop at the first change that cannot be applied.
-    pub strict: bool,
-    /// Ignore recorded DDL.
-    pub ignore_ddl: bool,
     /// Retries after transient errors.
     pub retry: Retry,
 }
@@ -114,8 +110,6 @@ pub struct Snapshot {
     pub part_bytes: u64,
     /// Most connections to the source.
     pub max_connections: NonZeroUsize,
-    /// No progress bars.
-    pub quiet: bool,
     /// How the schema is copied.
     pub schema: SchemaCopy,
 }
@@ -226,12 +220,6 @@ pub struct Stream {
     pub batch_bytes: u64,
     /// Most changes in one batch.
     pub batch_changes: usize,
-    /// Most bytes held between the source and the target.
-    pub queue_bytes: u64,
-    /// How long a batch may wait for company; zero means not at all.
-    pub batch_timeout: Duration,
-    /// Remove NUL characters from text and JSON before applying.
-    pub strip_null_char_bytes: bool,
 }
 
 /// Retries after transient errors.
@@ -265,42 +253,9 @@ pub struct Instrumentation {
     pub prometheus: Option<Prometheus>,
 }
 
-/// The Prometheus endpoint.
+/// The Prometheus endpoint, served on the health address.
 #[derive(Debug, Clone)]
 pub struct Prometheus {
-    /// `host:port`; served on the health address when it is the same.
-    pub address: String,
     /// Path, `/metrics` by default.
     pub path: String,
-}
-
-/// `logging.*`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Logging {
-    /// The least important lines that are shown.
-    pub level: LogLevel,
-    /// For people or for machines.
-    pub format: LogFormat,
-    /// No colours on a terminal.
-    pub no_color: bool,
-}
-
-/// `logging.level`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum LogLevel {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
-/// `logging.format.type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Lines for people.
-    Console,
-    /// One JSON object a line.
-    Json,
 }

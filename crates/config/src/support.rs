@@ -55,6 +55,8 @@ const ACCEPTED: &[(&str, &str)] = &[
     ),
     ("$PGSTREAM_POSTGRES_SNAPSHOT_USE_SCHEMALOG", "the schema is always copied with pg_dump and pg_restore"),
     ("target.postgres.schema_log_store_url", "the schema log is read from the source, in order with the rows"),
+    ("target.postgres.ignore_ddl", "schema changes are not replayed in this version; a changed table stops the stream"),
+    ("target.postgres.batch.timeout", "a batch leaves as soon as the target is ready for it"),
     ("target.postgres.batch.auto_tune", "batches grow under backlog and shrink when caught up by themselves"),
     ("target.postgres.bulk_ingest", "the copy always uses COPY, the stream when it pays"),
     ("modifiers.injector", "it is not needed between PostgreSQL servers"),
@@ -74,6 +76,17 @@ const VARIABLES_NOT_HERE: &[(&str, &str)] = &[
     ("PGSTREAM_OPENSEARCH_", "search"),
     ("PGSTREAM_ELASTICSEARCH_", "search"),
     ("PGSTREAM_WEBHOOK_", "webhook"),
+];
+
+/// Those of them without which pgstream has no such source or target: variable, and what it belongs to.
+pub(crate) const VARIABLES_THAT_SELECT: &[(&str, &str)] = &[
+    ("PGSTREAM_KAFKA_READER_SERVERS", "Kafka"),
+    ("PGSTREAM_KAFKA_WRITER_SERVERS", "Kafka"),
+    ("PGSTREAM_NATS_JETSTREAM_READER_URL", "NATS"),
+    ("PGSTREAM_NATS_JETSTREAM_WRITER_URL", "NATS"),
+    ("PGSTREAM_OPENSEARCH_STORE_URL", "search"),
+    ("PGSTREAM_ELASTICSEARCH_STORE_URL", "search"),
+    ("PGSTREAM_WEBHOOK_SUBSCRIPTION_STORE_URL", "webhook"),
 ];
 
 /// How far the key at `path`, or the section above it, goes.

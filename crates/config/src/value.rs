@@ -11,7 +11,7 @@ use crate::{
     keys::{Key, Kind},
     nearest::nearest,
     node::{Node, Scalar, Tree},
-    pattern::{TablePattern, split_list},
+    pattern::{ParsePatternError, TablePattern, split_list},
     pipeline::ObjectType,
     secret::{hidden, is_suspicious, shown},
     support::{self, Status},
@@ -226,7 +226,9 @@ impl Reader<'_> {
     fn items(&mut self, items: &[Item<'_>]) -> Option<Value> {
         let before = self.problems.len();
         let value = match self.key.kind {
-            Kind::Patterns => Value::Patterns(self.each(items, |text| TablePattern::parse(text).map_err(Into::into))),
+            Kind::Patterns => Value::Patterns(
+                self.each(items, |text| text.parse().map_err(|error: ParsePatternError| error.to_string())),
+            ),
             Kind::Tables => Value::Patterns(self.each(items, exact_table)),
             Kind::Types(types) => Value::Types(self.each(items, |text| object_type(types, text))),
             Kind::Settings => Value::Settings(self.each(items, session_setting)),
@@ -285,9 +287,12 @@ impl Reader<'_> {
 }
 
 fn exact_table(text: &str) -> Result<TablePattern, String> {
-    match TablePattern::parse(text)? {
-        pattern if pattern.is_exact() => Ok(pattern),
-        _ => Err("wildcards are not for this key: name the tables, or use modifiers.filter.exclude_tables".to_owned()),
+    match text.parse::<TablePattern>() {
+        Err(error) => Err(error.to_string()),
+        Ok(pattern) if pattern.is_exact() => Ok(pattern),
+        Ok(_) => {
+            Err("wildcards are not for this key: name the tables, or use modifiers.filter.exclude_tables".to_owned())
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use secrecy::SecretString;
 use crate::{
     error::{Code, Notice, Place, Problem},
     keys::{self, Key, Standard},
+    load::Environment,
     nearest::nearest,
     node::Node,
     pattern::TablePattern,
@@ -88,21 +89,20 @@ impl Written {
         }
     }
 
-    /// Takes a variable of the process, whose unknown names may belong to others.
-    pub(crate) fn variable_of_process(&mut self, name: &str, value: &str) {
-        let place = Place::Variable(name.to_owned());
-        if let Some(key) = keys::find_variable(name) {
-            self.set(key, &Node::scalar(place, value), Origin::Variable);
-            return;
+    /// Takes the variables of the process, by name: others may have theirs there.
+    pub(crate) fn variables_of_process(&mut self, environment: Environment<'_>) {
+        for key in keys::all() {
+            let Some(name) = key.variable else { continue };
+            if let Some(value) = environment(name) {
+                self.set(key, &Node::scalar(Place::Variable(name), value), Origin::Variable);
+            }
         }
-        let message = if let Some(what) = support::variable_not_here(name) {
-            format!("ignored: it belongs to a {what} source or target, which is not here")
-        } else if let Some(nearest) = nearest_variable(name).filter(|_| name.starts_with("PGSTREAM_")) {
-            format!("ignored: there is no such variable; did you mean {nearest}?")
-        } else {
-            return;
-        };
-        self.notices.push(Notice { place, key: name.to_owned(), message });
+        for (name, what) in support::VARIABLES_THAT_SELECT {
+            if environment(name).is_some_and(|value| !value.is_empty()) {
+                let message = format!("ignored: it belongs to a {what} source or target, which is not here");
+                self.notices.push(Notice { place: Place::Variable(name), key: (*name).to_owned(), message });
+            }
+        }
     }
 
     /// Reports what is written but not here, not built yet, or without effect, under the prefixes of `scope`; all when

@@ -88,7 +88,7 @@ pub enum Error {
 /// The first failure that time does not heal.
 pub async fn run(
     run: &Run,
-    observers: &Observers,
+    observers: Observers,
     cancel: &CancellationToken,
     tell: impl Fn(Milestone<'_>) + Send + Sync,
 ) -> Result<(), Error> {
@@ -103,40 +103,40 @@ pub async fn run(
         };
         source::init(&run.source, &settings, cancel, |step| tell(Milestone::Prepared(step))).await?;
     }
-    match (&run.destination, &pipeline.target) {
-        (Destination::Postgres(target), Target::Postgres(settings)) => {
-            if pipeline.mode != Mode::Replication {
-                let job = copy_job(run, target, settings, &names).await?;
-                copy(run, job, observers, cancel, &tell).await?;
-            }
+    let Observers { progress, monitor } = observers;
+    if pipeline.mode != Mode::Replication {
+        if is_copied(run, &names).await? {
+            tell(Milestone::AlreadyCopied);
+        } else {
+            copy(run, progress, cancel, &tell).await?;
         }
-        _ if pipeline.mode != Mode::Replication => return Err(Error::StdoutSnapshot),
-        _ => {}
     }
     if pipeline.mode == Mode::Snapshot || cancel.is_cancelled() {
         return Ok(());
     }
-    stream::run(&stream_job(run, names), &observers.monitor, cancel).await?;
+    stream::run(&stream_job(run, names), &monitor, cancel).await?;
     Ok(())
 }
 
-async fn copy(
+/// Copies what is not copied yet, through transient errors. Ends without an error when cancelled.
+///
+/// # Errors
+/// The first failure that time does not heal.
+pub async fn copy(
     run: &Run,
-    job: snapshot::Job,
-    observers: &Observers,
+    progress: Progress,
     cancel: &CancellationToken,
     tell: &(impl Fn(Milestone<'_>) + Sync),
 ) -> Result<(), Error> {
-    if !run.pipeline.snapshot.repeat
-        && let LedgerSource::Slot(slot) = &job.ledger_source
-        && is_copied(&job.target, slot).await?
-    {
-        tell(Milestone::AlreadyCopied);
-        return Ok(());
-    }
+    let (Destination::Postgres(target), Some(Target::Postgres(settings))) = (&run.destination, &run.pipeline.target)
+    else {
+        return Err(Error::StdoutSnapshot);
+    };
+    let names = Names::with_slot(run.source.dsn().dbname(), run.pipeline.source.slot.as_deref())?;
+    let job = copy_job(run, target, settings, &names).await?;
     let mut tries = 0;
     loop {
-        match snapshot::run(job.clone(), observers.progress.clone(), cancel.clone()).await {
+        match snapshot::run(job.clone(), progress.clone(), cancel.clone()).await {
             Ok(summary) => {
                 tell(Milestone::Copied(&summary));
                 return Ok(());
@@ -160,10 +160,14 @@ fn may_retry(retry: Retry, tries: usize) -> bool {
     retry.max_retries.is_none_or(|limit| tries < limit)
 }
 
-/// Whether the copy for this slot is complete; a target that does not exist yet holds no copy.
-async fn is_copied(target: &Server, slot: &str) -> Result<bool, Error> {
+/// Whether the copy that the stream goes on from is complete; a target that does not exist yet holds none.
+async fn is_copied(run: &Run, names: &Names) -> Result<bool, Error> {
+    let Destination::Postgres(target) = &run.destination else { return Ok(false) };
+    if run.pipeline.mode != Mode::SnapshotAndReplication || run.pipeline.snapshot.repeat {
+        return Ok(false);
+    }
     match target.connect(&Session::new("pgstream-aws run")).await {
-        Ok(client) => Ok(ledger::is_complete(&client, slot).await?),
+        Ok(client) => Ok(ledger::is_complete(&client, &names.slot).await?),
         Err(error) if error.sqlstate() == Some(SqlState::INVALID_CATALOG_NAME.code()) => Ok(false),
         Err(error) => Err(error.into()),
     }
@@ -199,8 +203,8 @@ async fn copy_job(
 fn stream_job(run: &Run, names: Names) -> stream::Job {
     let settings = &run.pipeline.stream;
     let disable_triggers = match &run.pipeline.target {
-        Target::Postgres(target) => target.disable_triggers,
-        Target::Stdout => None,
+        Some(Target::Postgres(target)) => target.disable_triggers,
+        Some(Target::Stdout) | None => None,
     };
     stream::Job {
         source: run.source.clone(),

@@ -68,17 +68,17 @@ SELECT 'SKU-' || n, 'Product ' || n, (n % 500) + 0.99, ARRAY['tag' || n % 7, 'ta
        repeat('A long description of product ' || n || '. ', 120)
   FROM generate_series(1, 2000) AS n;
 INSERT INTO customers.accounts (email, name, home, credit, created_at)
-SELECT 'customer' || n || '@example.com', 'Customer ' || n, ROW('Street ' || n, 'City ' || n % 40, lpad(n::text, 5, '0')),
+SELECT 'customer' || n || '@example.com', 'Customer ' || n, ROW('Street ' || n, 'City ' || n % 40, lpad(n::text, 5, '0'))::customers.address,
        1000, '2025-01-01'::timestamptz + n * interval '7 minutes'
   FROM generate_series(1, 50000) AS n;
 INSERT INTO sales.orders (placed_at, account_id, status, total)
 SELECT '2025-03-01'::timestamptz + n * interval '4 minutes', 1 + (n * 7919::bigint) % 50000,
        (enum_range(NULL::sales.order_status))[1 + n % 4], (n % 900) + 0.5
-  FROM generate_series(1, 150000) AS n;
+  FROM generate_series(1, 80000) AS n;
 INSERT INTO sales.order_lines
 SELECT id, placed_at, line, 1 + (id * line * 31) % 2000, 1 + line % 3, total / 2
   FROM sales.orders CROSS JOIN generate_series(1, 2) AS line;
 INSERT INTO audit.events (happened_at, what, detail)
 SELECT '2026-01-01'::timestamptz + n * interval '1 second', 'login', jsonb_build_object('account', n % 5000)
-  FROM generate_series(1, 60000) AS n;
+  FROM generate_series(1, 40000) AS n;
 ANALYZE;

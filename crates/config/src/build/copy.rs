@@ -29,7 +29,6 @@ pub(super) fn snapshot(w: &mut Written, mode: Mode) -> Snapshot {
     let schema_workers = w.number("source.postgres.snapshot.data.schema_workers");
     let copies = w
         .number("source.postgres.snapshot.data.table_workers")
-        .max(schema_workers)
         .saturating_mul(w.number("source.postgres.snapshot.snapshot_workers"));
     let indexes = w.number_written("source.postgres.snapshot.schema.pgdump_pgrestore.index_restore_workers");
     Snapshot {
@@ -40,7 +39,6 @@ pub(super) fn snapshot(w: &mut Written, mode: Mode) -> Snapshot {
         schema_workers: at_least_one(indexes.unwrap_or(schema_workers)),
         part_bytes: w.number("source.postgres.snapshot.data.batch_bytes"),
         max_connections: at_least_one(max_connections),
-        quiet: w.flag("source.postgres.snapshot.disable_progress_tracking"),
         schema: schema(w, what),
     }
 }

@@ -96,9 +96,13 @@ pub(super) const KEYS: &[Key] = &[
         .env("PGSTREAM_HEALTH_CHECK_ADDRESS"),
     key("instrumentation.metrics", Kind::Section, "Metrics"),
     key("instrumentation.metrics.prometheus", Kind::Section, "The endpoint for Prometheus"),
-    key("instrumentation.metrics.prometheus.enabled", Kind::Flag, "Whether to serve it, on the address of `health`")
-        .or(Standard::Flag(false))
-        .env("PGSTREAM_METRICS_PROMETHEUS_ENABLED"),
+    key(
+        "instrumentation.metrics.prometheus.enabled",
+        Kind::Flag,
+        "Whether to serve it, on the address of `health`, which it brings along",
+    )
+    .or(Standard::Flag(false))
+    .env("PGSTREAM_METRICS_PROMETHEUS_ENABLED"),
     key("instrumentation.metrics.prometheus.endpoint", Kind::HttpPath, "Its path")
         .or(Standard::Text(defaults::PROMETHEUS_PATH))
         .env("PGSTREAM_METRICS_PROMETHEUS_ENDPOINT"),

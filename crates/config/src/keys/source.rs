@@ -18,7 +18,8 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Word(&["replication", "snapshot", "snapshot_and_replication"]),
         "Whether to copy, to follow, or both",
     )
-    .or(Standard::Depends("none with a `snapshot` section; else `replication`, or `snapshot_and_replication` when tables to copy are listed")),
+    .or(Standard::Depends("none with a `snapshot` section; else `replication`, or `snapshot_and_replication` when tables to copy are listed"))
+    .env("PGSTREAM_POSTGRES_MODE"),
     key("source.postgres.snapshot", Kind::Section, "The copy"),
     key("source.postgres.snapshot.mode", Kind::Word(&["full", "schema", "data"]), "What is copied")
         .or(Standard::Word("full"))
@@ -42,7 +43,7 @@ pub(super) const KEYS: &[Key] = &[
          here, an excluded one beats both",
     )
     .env("PGSTREAM_POSTGRES_SNAPSHOT_SCHEMA_ONLY_TABLES"),
-    key("source.postgres.snapshot.snapshot_workers", Kind::Count(1), "Multiplies the copies that run at once")
+    key("source.postgres.snapshot.snapshot_workers", Kind::Count(1), "Multiplies `data.table_workers`")
         .or(Standard::Count(defaults::SNAPSHOT_WORKERS))
         .env("PGSTREAM_POSTGRES_SNAPSHOT_WORKERS"),
     key("source.postgres.snapshot.disable_progress_tracking", Kind::Flag, "No progress bars")
@@ -58,15 +59,15 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "source.postgres.snapshot.data.schema_workers",
         Kind::Count(1),
-        "Copies that run at once: the larger of this and `table_workers`, times `snapshot_workers`. Also how many \
-         indexes and constraints are built at once",
+        "Indexes and constraints built at once",
     )
     .or(Standard::Count(defaults::COPY_WORKERS))
     .env("PGSTREAM_POSTGRES_SNAPSHOT_SCHEMA_WORKERS"),
     key(
         "source.postgres.snapshot.data.table_workers",
         Kind::Count(1),
-        "See `schema_workers`: tables and parts of large tables share the same workers",
+        "Tables, or parts of large tables, copied at once; times `snapshot_workers`, and never more than \
+         `max_connections`",
     )
     .or(Standard::Count(defaults::COPY_WORKERS))
     .env("PGSTREAM_POSTGRES_SNAPSHOT_TABLE_WORKERS"),
@@ -147,7 +148,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "source.postgres.snapshot.schema.pgdump_pgrestore.index_restore_workers",
         Kind::Count(1),
-        "Indexes and constraints built at once",
+        "Beats `data.schema_workers`",
     )
     .or(Standard::Depends("`data.schema_workers`")),
     key("source.postgres.snapshot.schema.pgdump_pgrestore.dump_file", Kind::Path, "Keep the schema dump in this file")

@@ -28,7 +28,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "target.postgres.strict_mode",
         Kind::Flag,
-        "Stop at the first change that cannot be applied; `false` is accepted, and means the same",
+        "Stop at the first change that cannot be applied. Always so: `false` is refused",
     )
     .or(Standard::Flag(true))
     .env("PGSTREAM_POSTGRES_WRITER_STRICT_MODE"),
@@ -50,8 +50,7 @@ pub(super) const KEYS: &[Key] = &[
     key("target.postgres.schema_log_store_url", Kind::Url, "Where older versions of pgstream keep the schema log")
         .env("PGSTREAM_POSTGRES_WRITER_SCHEMALOG_STORE_URL"),
     key("target.postgres.batch", Kind::Section, "How changes are batched"),
-    key("target.postgres.batch.timeout", Kind::Millis, "How long a batch waits for more changes; 0 for not at all")
-        .or(Standard::Millis(defaults::BATCH_TIMEOUT_MS))
+    key("target.postgres.batch.timeout", Kind::Millis, "How long a batch waits for more changes")
         .env("PGSTREAM_POSTGRES_WRITER_BATCH_TIMEOUT"),
     key("target.postgres.batch.size", Kind::Count(1), "Most changes in a batch")
         .or(Standard::Count(defaults::BATCH_CHANGES))
@@ -59,9 +58,13 @@ pub(super) const KEYS: &[Key] = &[
     key("target.postgres.batch.max_bytes", Kind::Bytes, "Most bytes of changes in a batch")
         .or(Standard::Bytes(defaults::BATCH_BYTES))
         .env("PGSTREAM_POSTGRES_WRITER_BATCH_BYTES"),
-    key("target.postgres.batch.max_queue_bytes", Kind::Bytes, "Most bytes held between source and target")
-        .or(Standard::Bytes(defaults::QUEUE_BYTES))
-        .env("PGSTREAM_POSTGRES_WRITER_MAX_QUEUE_BYTES"),
+    key(
+        "target.postgres.batch.max_queue_bytes",
+        Kind::Bytes,
+        "Most bytes held between source and target: three batches",
+    )
+    .or(Standard::Bytes(defaults::QUEUE_BYTES))
+    .env("PGSTREAM_POSTGRES_WRITER_MAX_QUEUE_BYTES"),
     key("target.postgres.batch.ignore_send_errors", Kind::Flag, "`true` is refused: it loses changes")
         .or(Standard::Flag(false))
         .env("PGSTREAM_POSTGRES_WRITER_BATCH_IGNORE_SEND_ERRORS"),

@@ -7,7 +7,11 @@
 //! ```
 //! Rows are not looked at. A frame is copied once, into a chunk; a frame as big as a chunk is passed on as it is.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
@@ -22,6 +26,9 @@ use super::{
     ledger::{self, Entry, Origin, State},
     progress::TableProgress,
 };
+
+/// How often a COPY is looked after.
+const WATCH: Duration = Duration::from_secs(2);
 
 /// Bytes that are collected before they are handed to the target's socket.
 const CHUNK: usize = 64 * 1024;
@@ -107,6 +114,25 @@ pub(crate) struct Context {
     pub(crate) snapshot: Snapshot,
     /// Role that owns what is restored.
     pub(crate) role: Option<String>,
+    pub(crate) watch: Watch,
+}
+
+/// Looks after transactions from another session.
+///
+/// A server that fails a COPY goes on swallowing its data until the end, and the driver does not say so before; without
+/// this, the rest of a huge table would be read for nothing.
+pub(crate) struct Watch(Arc<Client>);
+
+impl Watch {
+    pub(crate) fn new(client: Arc<Client>) -> Self {
+        Self(client)
+    }
+
+    /// Whether the transaction of that backend is gone. Not knowing means no.
+    async fn has_ended(&self, pid: i32) -> bool {
+        let sql = "SELECT backend_xid IS NULL FROM pg_stat_activity WHERE pid = $1";
+        matches!(self.0.query_opt(sql, &[&pid]).await, Ok(Some(row)) if row.get::<_, Option<bool>>(0) == Some(true))
+    }
 }
 
 impl Unit {
@@ -251,7 +277,9 @@ async fn run(
         ))
         .await?;
     }
-    let mut copied = transfer(source, tx.client(), unit, pages).await?;
+    // A transaction with an id can be seen to end.
+    let pid: i32 = tx.query_one("SELECT pg_backend_pid(), pg_current_xact_id()::text", &[]).await?.get(0);
+    let mut copied = transfer(&context.watch, pid, source, tx.client(), unit, pages).await?;
     if let Write::Merge(merge) = &unit.write {
         let columns = unit.table.columns_joined();
         copied.rows = tx
@@ -302,6 +330,8 @@ impl Drop for Counted<'_> {
 }
 
 async fn transfer(
+    watch: &Watch,
+    pid: i32,
     source: &Client,
     target: &tokio_postgres::Client,
     unit: &Unit,
@@ -312,6 +342,7 @@ async fn transfer(
     let (mut sink, mut frames) = (pin!(sink), pin!(frames));
     let mut counted = Counted { progress: &unit.progress, bytes: 0, kept: false };
     let mut chunk = BytesMut::with_capacity(CHUNK);
+    let mut watched = Instant::now();
     while let Some(frame) = frames.next().await {
         let frame = frame.map_err(Failure::Source)?;
         if chunk.len() + frame.len() <= CHUNK {
@@ -331,6 +362,15 @@ async fn transfer(
         let sent = sent - chunk.len() as u64;
         counted.bytes += sent;
         unit.progress.add_bytes(sent);
+        if watched.elapsed() >= WATCH {
+            if watch.has_ended(pid).await {
+                // Ending the COPY brings the server's reason; nothing of it can be committed.
+                sink.as_mut().finish().await?;
+                let reason = format!("the transaction that fills {} ended by itself", unit.table.name);
+                return Err(Failure::Other(Error::Worker(reason)));
+            }
+            watched = Instant::now();
+        }
     }
     let rest = chunk.len() as u64;
     if !chunk.is_empty() {

@@ -254,10 +254,9 @@ pub enum Error {
         /// The command, without its literals.
         command: String,
         /// What to do about it.
-        help: String,
+        help: &'static str,
         /// The cause.
-        #[source]
-        source: pgstream_postgres::Error,
+        source: Box<pgstream_postgres::Error>,
     },
 
     /// Password hashes cannot be read.
@@ -321,7 +320,9 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Postgres(error) | Self::Restore { source: error, .. } => error.class(),
+            Self::Postgres(error) => error.class(),
+            Self::Restore { source, .. } => source.class(),
+            Self::ToolFailed { message, .. } if message.contains("lock timeout") => Class::Transient,
             Self::OtherHistory { .. } | Self::SlotAhead { .. } => Class::Lost,
             Self::Cancelled | Self::AlreadyRunning { .. } | Self::UnstableSchema { .. } => Class::Transient,
             Self::TargetNotEmpty { .. } | Self::MergeWithoutKey { .. } => Class::Data,

@@ -1,8 +1,11 @@
 //! What is left when all rows and keys are in: sequences, labels, materialized views, statistics.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
 
-use pgstream_postgres::{Client, TableName, quote_ident, quote_literal};
+use pgstream_postgres::{Client, Server, Session, TableName, quote_ident, quote_literal};
 
 use super::Error;
 
@@ -113,13 +116,39 @@ pub(crate) async fn refresh(target: &Client, views: &[String]) -> Result<(), Err
     Ok(())
 }
 
-/// Gathers statistics of one table. Not being allowed to is no failure: autovacuum comes by.
-pub(crate) async fn analyze(target: &Client, table: &TableName) -> Result<(), Error> {
-    target
-        .batch_execute(&format!("ANALYZE {table}"))
-        .await
-        .map_err(target.failed(&format!("gathering statistics of {table}")))?;
-    Ok(())
+/// Gathers statistics of tables over several sessions. Where that is not allowed, the server only warns: autovacuum
+/// comes by.
+pub(crate) async fn analyze(
+    server: &Server,
+    session: &Session,
+    role: Option<&str>,
+    tables: Vec<TableName>,
+    sessions: usize,
+) -> Result<(), Error> {
+    // Each session takes the next table when it is done with one.
+    let queue = Mutex::new(tables.into_iter());
+    let work = (0..sessions).map(|_| async {
+        let mut target = None;
+        loop {
+            let Some(table) = queue.lock().unwrap_or_else(PoisonError::into_inner).next() else { return Ok(()) };
+            let target: &Client = match &mut target {
+                Some(target) => target,
+                none => {
+                    let target = none.insert(server.connect(session).await?);
+                    if let Some(role) = role {
+                        let sql = format!("SET ROLE {}", quote_ident(role));
+                        target.batch_execute(&sql).await.map_err(target.failed("acting as the configured role"))?;
+                    }
+                    target
+                }
+            };
+            target
+                .batch_execute(&format!("ANALYZE {table}"))
+                .await
+                .map_err(target.failed(&format!("gathering statistics of {table}")))?;
+        }
+    });
+    futures::future::try_join_all(work).await.map(drop)
 }
 
 /// What the source has that a copy does not take along: for people.

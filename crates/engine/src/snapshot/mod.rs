@@ -18,6 +18,7 @@ mod fence;
 mod finish;
 mod ledger;
 mod plan;
+mod prepare;
 mod progress;
 mod restore;
 mod roles;
@@ -27,6 +28,7 @@ mod select;
 mod target;
 mod toc;
 mod tools;
+mod units;
 mod workers;
 
 pub use error::Error;

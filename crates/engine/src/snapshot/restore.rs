@@ -4,7 +4,12 @@
 //! `pgstream.snapshot_steps` are committed together, a killed run leaves nothing half done, and what `psql` would
 //! make of a line in a hostile dump does not arise.
 
-use std::{collections::HashMap, ffi::OsString, io::Write as _, path::PathBuf};
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
+    io::Write as _,
+    path::PathBuf,
+};
 
 use pgstream_config::pipeline::SchemaCopy;
 use pgstream_postgres::{Client, Server, quote_ident};
@@ -26,12 +31,17 @@ pub(crate) struct Dump {
     role: Option<String>,
     origin: Origin,
     pub(crate) toc: Toc,
+    /// Entries whose owner cannot be had on the target.
+    unowned: HashSet<u32>,
     /// Ids of the pre-data section.
-    pub(crate) pre_data: std::collections::HashSet<u32>,
+    pub(crate) pre_data: HashSet<u32>,
     pub(crate) keys: HashMap<u32, String>,
     /// Keeps a dump that nobody asked for until the run ends.
     _temporary: Option<tempfile::TempDir>,
 }
+
+/// Then the snapshot is given up, which lets the waiting statement through, and taken again.
+const LOCK_WAIT_MS: u32 = 10_000;
 
 impl Dump {
     /// Dumps the schema of `source` as the snapshot sees it.
@@ -59,6 +69,8 @@ impl Dump {
         if tools.major >= 18 {
             arguments.push("--no-statistics".into());
         }
+        // Behind a statement that waits for our own locks, pg_dump would wait for ever.
+        arguments.push(format!("--lock-wait-timeout={LOCK_WAIT_MS}").into());
         arguments.push("--file".into());
         arguments.push(file.clone().into());
         tools.dump(source, &arguments).await?;
@@ -79,16 +91,44 @@ impl Dump {
         let pre_data = pre_data.entries.iter().map(|entry| entry.id).collect();
         let keys = toc.keys();
         let (role, origin) = (settings.role.clone(), origin.clone());
-        Ok(Self { tools, file, flags, role, origin, toc, pre_data, keys, _temporary: temporary })
+        let unowned = HashSet::new();
+        Ok(Self { tools, file, flags, role, origin, toc, unowned, pre_data, keys, _temporary: temporary })
+    }
+
+    /// Leaves what belongs to these roles to whoever restores it.
+    pub(crate) fn disown(&mut self, owners: &[String]) {
+        // The owner is the last word of an entry.
+        let is_one = |label: &str| {
+            owners.iter().any(|owner| label.strip_suffix(owner.as_str()).is_some_and(|rest| rest.ends_with(' ')))
+        };
+        self.unowned = self.toc.entries.iter().filter(|entry| is_one(&entry.label)).map(|entry| entry.id).collect();
+    }
+
+    /// How many entries [`Self::disown`] found.
+    pub(crate) fn disowned(&self) -> usize {
+        self.unowned.len()
     }
 
     /// SQL of some entries, in the given order.
-    async fn script(&self, ids: &[u32]) -> Result<String, Error> {
+    async fn sql(&self, ids: &[u32], major: u32) -> Result<String, Error> {
+        let mut sql = String::new();
+        for run in ids.chunk_by(|a, b| self.unowned.contains(a) == self.unowned.contains(b)) {
+            let owned = !run.first().is_some_and(|id| self.unowned.contains(id));
+            sql.push_str(&script::body(&self.script(run, owned).await?, major));
+            sql.push('\n');
+        }
+        Ok(sql)
+    }
+
+    async fn script(&self, ids: &[u32], owned: bool) -> Result<String, Error> {
         let mut list = tempfile::NamedTempFile::new().map_err(Error::io("writing a list for pg_restore", None))?;
         let text: String = ids.iter().map(|id| format!("{id};\n")).collect();
         list.write_all(text.as_bytes()).map_err(Error::io("writing a list for pg_restore", None))?;
         let mut arguments: Vec<OsString> = vec!["--file=-".into(), "--use-list".into(), list.path().into()];
         arguments.extend(self.flags.iter().cloned());
+        if !owned {
+            arguments.push("--no-owner".into());
+        }
         arguments.push(self.file.clone().into());
         self.tools.restore(&arguments).await
     }
@@ -98,8 +138,7 @@ impl Dump {
         if ids.is_empty() {
             return Ok(());
         }
-        let text = self.script(ids).await?;
-        let sql = script::body(&text, major);
+        let sql = self.sql(ids, major).await?;
         let steps: Vec<&str> = ids.iter().filter_map(|id| self.keys.get(id).map(String::as_str)).collect();
         let run = async {
             target.batch_execute("BEGIN").await?;
@@ -108,7 +147,7 @@ impl Dump {
             }
             script::execute(target, &sql).await
         };
-        if let Err(failure) = run.await.map_err(Into::<script::Failure>::into) {
+        if let Err(failure) = run.await {
             target.batch_execute("ROLLBACK").await.ok();
             return Err(failure.explain(target, what, &sql));
         }

@@ -164,6 +164,22 @@ fn create_sql(role: &Role) -> String {
     sql
 }
 
+/// Managed roles that own things on the source but that this session cannot give things to: what they own belongs to
+/// whoever restores it.
+pub(crate) async fn out_of_reach(target: &Client) -> Result<Vec<String>, Error> {
+    // From 16 on, membership alone does not let a role give things away.
+    let kind = if target.major_version().await? >= 16 { "SET" } else { "MEMBER" };
+    let sql = format!(
+        "SELECT w.name FROM unnest($1::text[]) AS w (name)
+         LEFT JOIN pg_roles r ON r.rolname = w.name
+         WHERE r.oid IS NULL OR NOT pg_has_role(current_user, r.oid, '{kind}')"
+    );
+    let mut owners: Vec<&str> = MANAGED.to_vec();
+    owners.push("pg_database_owner");
+    let rows = target.query(&sql, &[&owners]).await.map_err(target.failed("reading who may own what"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 fn is_managed(name: &str) -> bool {
     name.starts_with("pg_") || MANAGED.contains(&name)
 }

@@ -1,36 +1,28 @@
 //! One run from beginning to end.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use pgstream_config::pipeline::{ObjectType, OnConflict, SnapshotMode};
-use pgstream_postgres::{Client, Server, Session, TableName};
-use tokio::sync::OnceCell;
+use pgstream_config::pipeline::SnapshotMode;
+use pgstream_postgres::{Client, Server, Session, TableName, quote_ident};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Error, Job, LedgerSource, Phase, Progress, Summary,
-    catalog::{Majors, Table, Tables},
-    copy::{Context, Unit},
+    Error, Job, Phase, Progress, Summary,
+    catalog::Majors,
+    copy::{Context, Watch},
     database::{self, Databases},
-    exporter::{Exporter, Request, Snapshot},
+    exporter::Snapshot,
     fence, finish,
-    ledger::{self, Ledger, Origin, Position, State},
-    plan,
-    progress::{Event, TableProgress},
+    ledger::{self, Ledger, Origin, State},
+    prepare::{Prepared, SourceFacts},
+    progress::Event,
     restore::Dump,
     roles,
-    select::{self, Facts, Selection, Wish},
-    target::{self, There},
-    tools::Tools,
+    select::Selection,
+    units::table_work,
     workers::{Lanes, Run},
 };
 use crate::target::migrate;
-
-/// The oldest source that this works with.
-const OLDEST_SOURCE: u32 = 13;
 
 /// Connections of a run beside its lanes: the exporter and `pg_dump` on the source, the steering session on the target.
 const EXTRA_CONNECTIONS: usize = 2;
@@ -51,36 +43,18 @@ pub async fn run(job: Job, progress: Progress, cancel: CancellationToken) -> Res
     }
 }
 
-struct Snapshotting {
-    job: Job,
-    progress: Progress,
+pub(super) struct Snapshotting {
+    pub(super) job: Job,
+    pub(super) progress: Progress,
     cancel: CancellationToken,
-}
-
-/// The source, as far as a run must know it.
-struct SourceFacts {
-    major: u32,
-    origin: Origin,
-    position: Option<Position>,
-}
-
-/// Everything a run has learned before it writes.
-struct Prepared {
-    exporter: Exporter,
-    snapshot: Snapshot,
-    tables: Tables,
-    ledger: Ledger,
-    selection: Selection,
-    dump: Option<Arc<Dump>>,
-    /// Tables that hold rows of somebody else.
-    own_rows: HashSet<TableName>,
 }
 
 impl Snapshotting {
     async fn run(self) -> Result<Summary, Error> {
         self.progress.phase(Phase::Preparing);
-        let source = self.job.source.connect(&self.session("control")).await?;
+        let source = self.job.source.connect(&self.session("control", 0)).await?;
         let facts = self.source_facts(&source).await?;
+        patient(&source, facts.major).await?;
         if let Some(fence) = &self.job.created_after {
             fence::wait(&source, fence, &self.cancel).await?;
         }
@@ -95,7 +69,7 @@ impl Snapshotting {
             self.fill(&source, &facts, &self.job.target, &mut summary).await?;
             return Ok(summary);
         }
-        let databases = Databases::open(&self.job.target, &self.session("control")).await?;
+        let databases = Databases::open(&self.job.target, &self.session("control", 0)).await?;
         databases.drop_old().await?;
         let exists = databases.exists().await?;
         if clean && !(exists && self.is_complete(&facts).await?) {
@@ -116,21 +90,37 @@ impl Snapshotting {
 
     /// Whether the present database is the finished copy of this very source, which the stream can go on from.
     async fn is_complete(&self, facts: &SourceFacts) -> Result<bool, Error> {
-        if self.job.settings.repeat {
-            return Ok(false);
-        }
-        let target = self.job.target.connect(&self.session("control")).await?;
+        // Without a stream that goes on from it, a clean copy means a new one.
+        let Some(position) = facts.position.as_ref().filter(|_| !self.job.settings.repeat) else { return Ok(false) };
+        let target = self.job.target.connect(&self.session("control", 0)).await?;
         match Ledger::load(&target, &facts.origin).await {
-            Ok(ledger) if ledger.has_step(ledger::COMPLETE) => match &facts.position {
-                Some(position) => ledger::can_follow(&target, position).await,
-                None => Ok(true),
-            },
+            Ok(ledger) if ledger.has_step(ledger::COMPLETE) => ledger::can_follow(&target, position).await,
             Ok(_) | Err(Error::OtherHistory { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    fn tell(&self, notices: Vec<String>, summary: &mut Summary) {
+    /// The role that restores and fills, when it is not the one that connects.
+    fn role(&self) -> Option<&str> {
+        let settings = &self.job.settings;
+        settings.schema.role.as_deref().filter(|_| settings.mode != SnapshotMode::Data)
+    }
+
+    pub(super) async fn act_as_role(&self, target: &Client) -> Result<(), Error> {
+        let Some(role) = self.role() else { return Ok(()) };
+        let sql = format!("SET ROLE {}", quote_ident(role));
+        target.batch_execute(&sql).await.map_err(target.failed("acting as the configured role"))?;
+        Ok(())
+    }
+
+    pub(super) async fn act_as_ourselves(&self, target: &Client) -> Result<(), Error> {
+        if self.role().is_some() {
+            target.batch_execute("RESET ROLE").await.map_err(target.failed("acting as ourselves again"))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell(&self, notices: Vec<String>, summary: &mut Summary) {
         for notice in notices {
             self.progress.notice(notice.clone());
             summary.notices.push(notice);
@@ -145,9 +135,12 @@ impl Snapshotting {
         server: &Server,
         summary: &mut Summary,
     ) -> Result<(), Error> {
-        let mut target = server.connect(&self.session("control")).await?;
+        let mut target =
+            server.connect(&self.session("control", 0)).await.map_err(|error| missing_database(server, error))?;
+        let major = target.major_version().await?;
+        patient(&target, major).await?;
         lock(&target, server, &facts.origin).await?;
-        let majors = Majors { source: facts.major, target: target.major_version().await? };
+        let majors = Majors { source: facts.major, target: major };
         let prepared = self.prepare(source, &target, facts, majors).await?;
         self.report(source, &prepared, summary).await?;
 
@@ -162,11 +155,13 @@ impl Snapshotting {
             self.pre_data(&schema, majors, dump, &prepared.selection).await?;
         }
         let Prepared { exporter, snapshot, tables, ledger, selection, dump, own_rows } = prepared;
+        let target = Arc::new(target);
         let replica = self.may_ignore_triggers(&target).await;
         let wanted = if self.job.settings.mode == SnapshotMode::Schema { Vec::new() } else { tables.copied };
         let plan = self.plan(&target, wanted, &ledger, &own_rows, majors, replica, summary).await?;
 
-        let run = self.lanes(server, facts, majors, replica, dump, snapshot.clone());
+        let watch = Watch::new(target.clone());
+        let run = self.lanes(server, facts, majors, replica, dump, snapshot.clone(), watch);
         self.progress.phase(Phase::Data);
         let copied: Vec<TableName> = plan.units.iter().map(|unit| unit.table.name.clone()).collect();
         if !plan.units.is_empty() {
@@ -178,22 +173,33 @@ impl Snapshotting {
         summary.bytes += totals.bytes;
         self.after_rows(source, &target, server, majors, &run, &selection).await?;
         self.progress.phase(Phase::Finishing);
-        self.finish(source, &target, &selection, &copied).await?;
+        self.act_as_role(&target).await?;
+        self.finish(source, &target, server, majors, &selection, copied).await?;
+        self.act_as_ourselves(&target).await?;
         ledger::complete(&target, &facts.origin).await
     }
 
     /// Whether the rows of a table are copied by this run.
-    fn is_needed(&self, ledger: &Ledger, table: &TableName) -> bool {
+    pub(super) fn is_needed(&self, ledger: &Ledger, table: &TableName) -> bool {
         let settings = &self.job.settings;
         settings.mode != SnapshotMode::Schema && (settings.repeat || ledger.state(table) != State::Complete)
     }
 
-    fn session(&self, purpose: &str) -> Session {
-        Session::new(&format!("pgstream-aws snapshot {purpose}")).with("lc_monetary", "C")
+    /// A session that outlives every time-out a role or database may have been given.
+    #[expect(clippy::unused_self, reason = "reads as what it is: the job's session")]
+    pub(super) fn session(&self, purpose: &str, major: u32) -> Session {
+        let mut session = Session::new(&format!("pgstream-aws snapshot {purpose}")).with("lc_monetary", "C");
+        if major >= 14 {
+            session = session.with("idle_session_timeout", "0");
+        }
+        if major >= 17 {
+            session = session.with("transaction_timeout", "0");
+        }
+        session
     }
 
     fn schema_session(&self, majors: Majors) -> Session {
-        let mut session = self.session("schema").with("synchronous_commit", "off");
+        let mut session = self.session("schema", majors.target).with("synchronous_commit", "off");
         if majors.target >= 14 {
             // A backend notices within seconds that nobody waits for its index any more.
             session = session.with("client_connection_check_interval", "2s");
@@ -202,172 +208,6 @@ impl Snapshotting {
             session = session.with(name, value);
         }
         session
-    }
-
-    async fn source_facts(&self, source: &Client) -> Result<SourceFacts, Error> {
-        let server = || self.job.source.to_string();
-        let major = source.major_version().await?;
-        if major < OLDEST_SOURCE {
-            return Err(Error::SourceTooOld { server: server(), major, needed: OLDEST_SOURCE });
-        }
-        let wrap = || source.failed("identifying the source");
-        let standby: bool = source.query_one("SELECT pg_is_in_recovery()", &[]).await.map_err(wrap())?.get(0);
-        if standby {
-            return Err(Error::SourceInRecovery { server: server() });
-        }
-        let row = source
-            .query_one(
-                "SELECT system_identifier::text, current_database()::text,
-                        ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int8
-                 FROM pg_control_system()",
-                &[],
-            )
-            .await
-            .map_err(wrap())?;
-        let (system_identifier, database): (String, String) = (row.get(0), row.get(1));
-        let LedgerSource::Slot(slot) = &self.job.ledger_source else {
-            let origin = Origin { source: format!("{system_identifier}/{database}"), system_identifier };
-            return Ok(SourceFacts { major, origin, position: None });
-        };
-        let confirmed = source
-            .query_opt(
-                "SELECT coalesce(confirmed_flush_lsn, restart_lsn, '0/0') FROM pg_replication_slots WHERE slot_name = $1",
-                &[slot],
-            )
-            .await
-            .map_err(source.failed("reading the replication slot"))?
-            .ok_or_else(|| Error::SlotMissing { slot: slot.clone(), server: server() })?
-            .get(0);
-        let position = Position { slot: slot.clone(), timeline: row.get(2), confirmed };
-        let origin = Origin { source: slot.clone(), system_identifier };
-        Ok(SourceFacts { major, origin, position: Some(position) })
-    }
-
-    /// Reads both sides and decides; writes nothing.
-    async fn prepare(
-        &self,
-        source: &Client,
-        target: &Client,
-        facts: &SourceFacts,
-        majors: Majors,
-    ) -> Result<Prepared, Error> {
-        let settings = &self.job.settings;
-        let ledger = Ledger::load(target, &facts.origin).await?;
-        let tools = match settings.mode {
-            SnapshotMode::Data => None,
-            SnapshotMode::Full | SnapshotMode::Schema => {
-                Some(Tools::find(self.job.tools.as_deref(), facts.major).await?)
-            }
-        };
-        if let Some(name) = &self.job.publication {
-            let there = source
-                .query_opt("SELECT 1 FROM pg_publication WHERE pubname = $1", &[name])
-                .await
-                .map_err(source.failed("reading the publication"))?;
-            if there.is_none() {
-                let (publication, server) = (name.clone(), self.job.source.to_string());
-                return Err(Error::PublicationMissing { publication, server });
-            }
-        }
-        let request = Request {
-            server: &self.job.source,
-            session: &self.session("export"),
-            major: facts.major,
-            filter: &settings.tables,
-            publication: self.job.publication.as_deref(),
-            is_needed: &|table| self.is_needed(&ledger, table),
-        };
-        let (exporter, tables) = Exporter::take(&request).await?;
-        let snapshot = exporter.snapshot.clone();
-        let (dump, selection) = match tools {
-            None => (None, Selection::default()),
-            Some(tools) => {
-                let dump = Dump::take(tools, &self.job.source, &snapshot, &settings.schema, &facts.origin).await?;
-                let selection = self.select(&exporter, target, &dump, &tables, &ledger).await?;
-                (Some(Arc::new(dump)), selection)
-            }
-        };
-        let own_rows = self.check_target(target, &tables, &ledger, dump.is_some()).await?;
-        tracing::debug!(?majors, snapshot = %snapshot.visible, lsn = %snapshot.lsn, "snapshot taken");
-        Ok(Prepared { exporter, snapshot, tables, ledger, selection, dump, own_rows })
-    }
-
-    async fn select(
-        &self,
-        exporter: &Exporter,
-        target: &Client,
-        dump: &Dump,
-        tables: &Tables,
-        ledger: &Ledger,
-    ) -> Result<Selection, Error> {
-        let mut facts = Facts::read(exporter.client()).await?;
-        facts.identify(exporter.client(), &dump.toc).await?;
-        let present = select::present(target).await?;
-        let wish = Wish {
-            settings: &self.job.settings.schema,
-            tables: &tables.schema,
-            all: &tables.all,
-            ledger,
-            present: &present,
-        };
-        let selection = select::select(&dump.toc, &dump.keys, &dump.pre_data, &facts, &wish);
-        self.check_extensions(target, dump, &selection).await?;
-        Ok(selection)
-    }
-
-    async fn check_extensions(&self, target: &Client, dump: &Dump, selection: &Selection) -> Result<(), Error> {
-        // The label of an extension is `- name` followed by an empty owner.
-        let names: Vec<String> = dump
-            .toc
-            .entries
-            .iter()
-            .filter(|entry| selection.extensions.contains(&entry.id))
-            .map(|entry| entry.label.trim_start_matches("- ").trim().to_owned())
-            .collect();
-        let rows = target
-            .query(
-                "SELECT w.name FROM unnest($1::text[]) AS w (name)
-                 WHERE NOT EXISTS (SELECT FROM pg_available_extensions a WHERE a.name = w.name) ORDER BY 1",
-                &[&names],
-            )
-            .await
-            .map_err(target.failed("reading which extensions the target offers"))?;
-        let extensions: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-        if extensions.is_empty() { Ok(()) } else { Err(Error::ExtensionMissing { extensions }) }
-    }
-
-    /// Tables on the target that hold rows of somebody else; an error unless those may be merged with.
-    async fn check_target(
-        &self,
-        target: &Client,
-        tables: &Tables,
-        ledger: &Ledger,
-        schema_comes: bool,
-    ) -> Result<HashSet<TableName>, Error> {
-        if self.job.settings.mode == SnapshotMode::Schema {
-            return Ok(HashSet::new());
-        }
-        let wanted: Vec<&Table> = tables.copied.iter().collect();
-        let there = target::tables(target, &wanted).await?;
-        for table in &wanted {
-            match there.get(&table.name) {
-                Some(there) if ledger.state(&table.name) != State::Complete => there.check(table)?,
-                _ => {}
-            }
-        }
-        if !schema_comes {
-            let tables = missing(&wanted, &there);
-            if !tables.is_empty() {
-                return Err(Error::TableMissing { tables });
-            }
-        }
-        let own = target::with_foreign_rows(target, &wanted, &there, ledger).await?;
-        if !own.is_empty() && self.job.target_settings.on_conflict == OnConflict::Error {
-            let mut tables: Vec<String> = own.iter().map(ToString::to_string).collect();
-            tables.sort();
-            return Err(Error::TargetNotEmpty { tables });
-        }
-        Ok(own)
     }
 
     /// Tells what the user should know before hours of copying.
@@ -379,6 +219,13 @@ impl Snapshotting {
         }
         if !selection.kept.is_empty() {
             notices.push(format!("on the target already and kept as they are: {}", selection.kept.join("; ")));
+        }
+        let disowned = prepared.dump.as_ref().map_or(0, |dump| dump.disowned());
+        if disowned > 0 && !self.job.settings.schema.no_owner {
+            notices.push(format!(
+                "{disowned} objects belong to the role that restores them: on the source they belong to a role that is \
+                 never copied (`postgres` or one of AWS) and that this role cannot act as on the target"
+            ));
         }
         if !tables.not_followed.is_empty() {
             notices.push(format!(
@@ -440,71 +287,6 @@ impl Snapshotting {
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call; each is a different fact")]
-    async fn plan(
-        &self,
-        target: &Client,
-        wanted: Vec<Table>,
-        ledger: &Ledger,
-        own_rows: &HashSet<TableName>,
-        majors: Majors,
-        replica: bool,
-        summary: &mut Summary,
-    ) -> Result<Plan, Error> {
-        let references: Vec<&Table> = wanted.iter().collect();
-        let there = target::tables(target, &references).await?;
-        let sizes: BTreeMap<u32, u64> = wanted.iter().map(|table| (table.oid, table.bytes)).collect();
-        let (mut units, mut missing) = (Vec::new(), Vec::new());
-        for table in wanted {
-            let state = ledger.state(&table.name);
-            if !self.is_needed(ledger, &table.name) {
-                summary.tables_before += 1;
-                continue;
-            }
-            let Some(there) = there.get(&table.name) else {
-                missing.push(table);
-                continue;
-            };
-            there.check(&table)?;
-            let write = there.write(&table, own_rows.contains(&table.name), self.job.target_settings.on_conflict)?;
-            let format = table.format(majors, &there.types);
-            let parts = plan::split(&table, self.job.settings.part_bytes, majors.source);
-            let progress = Arc::new(TableProgress::new(table.name.clone(), table.bytes));
-            units.push(Arc::new(Unit { table, format, write, state, parts, progress, cleared: OnceCell::new() }));
-        }
-        self.check_missing(missing, summary)?;
-        summary.tables += units.len();
-        self.progress.send(Event::Planned {
-            tables: units.iter().map(|unit| unit.progress.clone()).collect(),
-            finished: summary.tables_before,
-        });
-        let mut before = HashMap::new();
-        if !replica {
-            let names = units.iter().map(|unit| unit.table.name.clone()).collect();
-            before = plan::parents_first(&names, &target::references(target).await?)?;
-        }
-        Ok(Plan { units, before, sizes })
-    }
-
-    /// Tables without a place on the target: an error, unless the object filter left them out.
-    fn check_missing(&self, missing: Vec<Table>, summary: &mut Summary) -> Result<(), Error> {
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let schema = &self.job.settings.schema;
-        let filtered =
-            !schema.object_types.contains(ObjectType::Tables) || *(&schema.object_types) != Default::default();
-        let dependent = missing.iter().any(|table| table.extension_config);
-        if self.job.settings.mode == SnapshotMode::Full && (filtered || dependent) {
-            let notice = format!(
-                "rows not copied, because their tables were left out: {}",
-                finish::sorted(missing.into_iter().map(|table| table.name))
-            );
-            self.tell(vec![notice], summary);
-            return Ok(());
-        }
-        Err(Error::TableMissing { tables: missing.iter().map(|table| table.name.to_string()).collect() })
-    }
-
     fn lanes(
         &self,
         server: &Server,
@@ -513,19 +295,20 @@ impl Snapshotting {
         replica: bool,
         dump: Option<Arc<Dump>>,
         snapshot: Snapshot,
+        watch: Watch,
     ) -> Run {
         let settings = &self.job.settings;
         let at_source = settings.max_connections.get().saturating_sub(EXTRA_CONNECTIONS).max(1);
         let at_target = self.job.target_settings.max_connections.get().saturating_sub(EXTRA_CONNECTIONS).max(2);
         let schemas = settings.schema_workers.get().min(at_target / 2).max(1);
         let copies = settings.table_workers.get().min(at_source).min(at_target - schemas).max(1);
-        let mut copy_session = self.session("copy").with("synchronous_commit", "off");
+        let mut copy_session = self.session("copy", majors.target).with("synchronous_commit", "off");
         if replica {
             copy_session = copy_session.with("session_replication_role", "replica");
         }
         let lanes = Lanes {
             source: self.job.source.clone(),
-            source_session: self.session("read"),
+            source_session: self.session("read", majors.source),
             target: server.clone(),
             copy_session,
             schema_session: self.schema_session(majors),
@@ -534,8 +317,8 @@ impl Snapshotting {
             schemas,
             retry: self.job.target_settings.retry,
         };
-        let role = settings.schema.role.clone().filter(|_| settings.mode != SnapshotMode::Data);
-        let context = Context { origin: facts.origin.clone(), snapshot, role };
+        let role = self.role().map(str::to_owned);
+        let context = Context { origin: facts.origin.clone(), snapshot, role, watch };
         Run {
             lanes: Arc::new(lanes),
             context: Arc::new(context),
@@ -580,36 +363,23 @@ impl Snapshotting {
         &self,
         source: &Client,
         target: &Client,
+        server: &Server,
+        majors: Majors,
         selection: &Selection,
-        copied: &[TableName],
+        copied: Vec<TableName>,
     ) -> Result<(), Error> {
         if self.job.settings.mode != SnapshotMode::Schema {
             let moved = finish::sequences(source, target).await?;
             tracing::info!(moved, "sequences moved forward");
-            for table in copied {
-                finish::analyze(target, table).await?;
-            }
+            let session = self.schema_session(majors);
+            let sessions = self.job.settings.schema_workers.get();
+            finish::analyze(server, &session, self.role(), copied, sessions).await?;
             if self.job.settings.schema.refresh_materialized_views {
                 finish::refresh(target, &selection.views).await?;
             }
         }
         Ok(())
     }
-}
-
-struct Plan {
-    units: Vec<Arc<Unit>>,
-    before: HashMap<TableName, HashSet<TableName>>,
-    sizes: BTreeMap<u32, u64>,
-}
-
-fn table_work(selection: &Selection, sizes: &BTreeMap<u32, u64>) -> HashMap<u32, (select::TableWork, u64)> {
-    let size = |table: &u32| sizes.get(table).copied().unwrap_or(0);
-    selection.tables.iter().map(|(table, work)| (*table, (work.clone(), size(table)))).collect()
-}
-
-fn missing(wanted: &[&Table], there: &HashMap<TableName, There>) -> Vec<String> {
-    wanted.iter().filter(|t| !there.contains_key(&t.name)).map(|t| t.name.to_string()).collect()
 }
 
 /// How many entries of a dump one transaction may create: about half of what the server's lock table holds, since
@@ -639,4 +409,25 @@ async fn lock(target: &Client, server: &Server, origin: &Origin) -> Result<(), E
         return Ok(());
     }
     Err(Error::AlreadyRunning { source_name: origin.source.clone(), server: server.to_string() })
+}
+
+/// The sessions that steer have been opened before it was known which settings the server has.
+async fn patient(client: &Client, major: u32) -> Result<(), Error> {
+    let mut sql = String::new();
+    if major >= 14 {
+        sql.push_str("SET idle_session_timeout = 0;");
+    }
+    if major >= 17 {
+        sql.push_str("SET transaction_timeout = 0;");
+    }
+    client.batch_execute(&sql).await.map_err(client.failed("preparing the session"))?;
+    Ok(())
+}
+
+fn missing_database(server: &Server, error: pgstream_postgres::Error) -> Error {
+    if error.sqlstate() == Some("3D000") {
+        let database = quote_ident(server.dsn().dbname());
+        return Error::DatabaseMissing { database, server: server.to_string() };
+    }
+    error.into()
 }

@@ -16,10 +16,10 @@ pub(crate) fn body(script: &str, server_major: u32) -> Cow<'_, str> {
     // `\restrict` precedes, and `\unrestrict` follows, every command.
     let start = if script.starts_with("SET ") { 0 } else { script.find("\nSET ").map_or(0, |at| at + 1) };
     let mut body = script.get(start..).unwrap_or(script);
-    if let Some(at) = body.rfind("\n\\unrestrict ") {
-        if body.get(at + 1..).is_some_and(|tail| !tail.trim_end().contains('\n')) {
-            body = body.get(..at).unwrap_or(body);
-        }
+    if let Some(at) = body.rfind("\n\\unrestrict ")
+        && body.get(at + 1..).is_some_and(|tail| !tail.trim_end().contains('\n'))
+    {
+        body = body.get(..at).unwrap_or(body);
     }
     if server_major < 17 {
         // Known to pg_restore 17 and later only.
@@ -67,13 +67,15 @@ impl Failure {
         let Some(db) = self.error.as_db_error() else {
             return target.failed(&format!("restoring {what}"))(self.error).into();
         };
+        // The detail of a violated constraint or a malformed value holds what is in a row; others name objects.
+        let is_about_rows = matches!(db.code().code().get(..2), Some("22" | "23"));
         let message = match db.detail() {
-            Some(detail) => format!("{} ({detail})", db.message()),
-            None => db.message().to_owned(),
+            Some(detail) if !is_about_rows => format!("{} ({detail})", db.message()),
+            _ => db.message().to_owned(),
         };
         let command = statements(sql).nth(self.done).map(redact).unwrap_or_else(|| "(unknown)".to_owned());
-        let help = help(db.code()).to_owned();
-        let source = target.failed(&format!("restoring {what}"))(self.error);
+        let help = help(db.code());
+        let source = Box::new(target.failed(&format!("restoring {what}"))(self.error));
         Error::Restore { what: what.to_owned(), message, command, help, source }
     }
 }

@@ -241,10 +241,10 @@ pub(crate) fn select(
             }
             continue;
         }
-        if entry.kind == "MATERIALIZED VIEW" {
-            if let Some((_, name)) = facts.identities.get(&entry.object) {
-                selection.views.push(name.clone());
-            }
+        if entry.kind == "MATERIALIZED VIEW"
+            && let Some((_, name)) = facts.identities.get(&entry.object)
+        {
+            selection.views.push(name.clone());
         }
         if is_done(entry) {
             continue;

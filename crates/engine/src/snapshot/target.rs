@@ -44,7 +44,7 @@ const TABLES: &str = "
                      WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
                        AND i.indpred IS NULL AND i.indexprs IS NULL
                      ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1), '{}'),
-           EXISTS (SELECT FROM pg_constraint f WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.conrelid <> c.oid)
+           c.oid IN (SELECT f.confrelid FROM pg_constraint f WHERE f.contype = 'f' AND f.conrelid <> f.confrelid)
     FROM unnest($1::text[], $2::text[]) AS w (schema, name)
     JOIN pg_namespace n ON n.nspname = w.schema
     JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name AND c.relkind IN ('r', 'p')";

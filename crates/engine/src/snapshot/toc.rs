@@ -3,7 +3,7 @@
 //! `pg_restore --list --verbose` writes, per entry,
 //! ```text
 //! 215; 1259 16387 TABLE public orders alice
-//! ;	depends on: 6 214
+//! ;       depends on: 6 214
 //! ```
 //! Names may contain anything, so they are never parsed: an object is known by its catalog and OID, and what has
 //! none (grants, comments, attachments) by the entries it depends on.

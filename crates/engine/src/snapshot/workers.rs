@@ -74,13 +74,13 @@ struct Piece {
 
 #[derive(Default)]
 struct CopyLane {
-    source: Option<Client>,
-    target: Option<Client>,
+    source: Option<Box<Client>>,
+    target: Option<Box<Client>>,
 }
 
 #[derive(Default)]
 struct SchemaLane {
-    target: Option<Client>,
+    target: Option<Box<Client>>,
 }
 
 enum Done {
@@ -367,7 +367,7 @@ async fn copy_with_retries(
 ) -> Result<Copied, Error> {
     let mut attempt = 0;
     loop {
-        let error = match copy_once(lanes, context, lane, unit, part).await {
+        let error = match copy_once(lanes, context, exporter, lane, unit, part).await {
             Ok(copied) => return Ok(copied),
             Err(error) => error,
         };
@@ -385,19 +385,26 @@ async fn copy_with_retries(
 async fn copy_once(
     lanes: &Lanes,
     context: &Context,
+    exporter: &Exporter,
     lane: &mut CopyLane,
     unit: &Unit,
     part: usize,
 ) -> Result<Copied, Error> {
     let source = match lane.source.take() {
         Some(session) => session,
-        None => exporter::import(&lanes.source, &lanes.source_session, &context.snapshot).await?,
+        None => Box::new(exporter::import(&lanes.source, &lanes.source_session, &context.snapshot).await?),
     };
     let mut target = match lane.target.take() {
         Some(session) => session,
-        None => lanes.target.connect(&lanes.copy_session).await?,
+        None => Box::new(lanes.target.connect(&lanes.copy_session).await?),
     };
-    let copied = copy::part(context, &source, &mut target, unit, part).await?;
+    let copied = if exporter::can_read(&source, &unit.table).await? {
+        copy::part(context, &source, &mut target, unit, part).await?
+    } else {
+        tracing::info!(table = %unit.table.name, "a statement on the source waits to change this table until it is copied");
+        let (_one_at_a_time, reader) = exporter.reader().await;
+        copy::part(context, reader, &mut target, unit, part).await?
+    };
     *lane = CopyLane { source: Some(source), target: Some(target) };
     Ok(copied)
 }
@@ -408,7 +415,7 @@ async fn restore_with_retries(lanes: &Lanes, dump: &Dump, lane: &mut SchemaLane,
         let once = async {
             let target = match lane.target.take() {
                 Some(session) => session,
-                None => lanes.target.connect(&lanes.schema_session).await?,
+                None => Box::new(lanes.target.connect(&lanes.schema_session).await?),
             };
             dump.restore(&target, lanes.target_major, &piece.ids, &piece.what).await?;
             lane.target = Some(target);

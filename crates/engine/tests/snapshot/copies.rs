@@ -1,8 +1,8 @@
 //! What is copied arrives as it was.
 
-use pgstream_testkit::{assert_same_rows, assert_same_schema, assert_sequences_not_behind, pair};
+use pgstream_testkit::{assert_same_rows, assert_sequences_not_behind, pair};
 
-use crate::setup::{job, run};
+use crate::setup::{assert_same_schema, job, run};
 
 const TYPES: &str = r#"
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'it''s "fine"');
@@ -86,6 +86,22 @@ async fn every_type_at_its_edges() {
     assert_eq!(summary.tables, 1);
     assert_same_rows(&source, &target, "app").await;
     assert_same_schema(&source, &target, "app").await;
+}
+
+#[tokio::test]
+async fn many_small_tables() {
+    let (source, target) = pair().await;
+    let each =
+        |what: &str| format!("DO $$ BEGIN FOR i IN 1..400 LOOP EXECUTE format($f${what}$f$, i); END LOOP; END $$");
+    let there = source.client("app").await;
+    there
+        .batch(&each("CREATE TABLE t%s (id int PRIMARY KEY, v text UNIQUE, w int GENERATED ALWAYS AS IDENTITY)"))
+        .await;
+    there.batch(&each("INSERT INTO t%s SELECT g, g FROM generate_series(1, 10) g")).await;
+    assert_eq!(run(job(&source, &target)).await.unwrap().rows, 4000);
+    assert_same_rows(&source, &target, "app").await;
+    assert_same_schema(&source, &target, "app").await;
+    assert_sequences_not_behind(&source, &target, "app").await;
 }
 
 #[tokio::test]

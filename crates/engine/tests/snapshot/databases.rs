@@ -1,10 +1,10 @@
 //! The target database is made, or replaced only when its replacement is complete.
 
-use pgstream_engine::snapshot::{Error, Event, Progress};
-use pgstream_testkit::{assert_same_rows, assert_same_schema, pair};
+use pgstream_engine::snapshot::{Error, Event, LedgerSource, Progress};
+use pgstream_testkit::{assert_same_rows, pair};
 use tokio_util::sync::CancellationToken;
 
-use crate::setup::{job, run, server};
+use crate::setup::{assert_same_schema, job, run, server};
 
 #[tokio::test]
 async fn a_missing_database_is_created_like_the_source() {
@@ -12,7 +12,7 @@ async fn a_missing_database_is_created_like_the_source() {
     let there = source.client("app").await;
     there.batch("CREATE TABLE t (a int); INSERT INTO t VALUES (1); ALTER DATABASE app SET work_mem = '7MB'").await;
     target.client("postgres").await.batch("DROP DATABASE app").await;
-    assert!(matches!(run(job(&source, &target)).await, Err(Error::Postgres(_) | Error::DatabaseMissing { .. })));
+    assert!(matches!(run(job(&source, &target)).await, Err(Error::DatabaseMissing { .. })));
     let mut job = job(&source, &target);
     job.settings.schema.create_target_db = true;
     run(job).await.unwrap();
@@ -59,12 +59,32 @@ async fn a_clean_copy_replaces_the_database_only_when_it_is_complete() {
     let admin = target.client("postgres").await;
     assert_eq!(admin.scalar::<i64>("SELECT count(*) FROM pg_database WHERE datname LIKE 'app%'").await, 1);
     assert_eq!(admin.scalar::<i32>("SELECT datconnlimit FROM pg_database WHERE datname = 'app'").await, 77);
-    // A restart finds the finished copy and leaves it where it is.
-    let oid: u32 = admin.scalar("SELECT oid FROM pg_database WHERE datname = 'app'").await;
     let third = run(clean()).await.unwrap();
-    assert_eq!((third.tables, third.tables_before), (0, 2));
-    assert_eq!(admin.scalar::<u32>("SELECT oid FROM pg_database WHERE datname = 'app'").await, oid);
+    assert_eq!((third.tables, third.tables_before), (2, 0));
     assert_same_schema(&source, &target, "app").await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_being_followed_is_not_built_again() {
+    let (source, target) = pair().await;
+    let here = source.client("app").await;
+    here.batch("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await;
+    here.batch("SELECT pg_create_logical_replication_slot('s', 'pgoutput')").await;
+    let mut clean = job(&source, &target);
+    clean.settings.schema.clean_target_db = true;
+    clean.ledger_source = LedgerSource::Slot("s".to_owned());
+    run(clean.clone()).await.unwrap();
+    let admin = target.client("postgres").await;
+    let oid: u32 = admin.scalar("SELECT oid FROM pg_database WHERE datname = 'app'").await;
+    let second = run(clean.clone()).await.unwrap();
+    assert_eq!((second.tables, second.tables_before), (0, 1));
+    assert_eq!(admin.scalar::<u32>("SELECT oid FROM pg_database WHERE datname = 'app'").await, oid);
+    // A new slot of the same name cannot go on from it.
+    here.batch("SELECT pg_drop_replication_slot('s')").await;
+    here.batch("INSERT INTO t VALUES (2)").await;
+    here.batch("SELECT pg_create_logical_replication_slot('s', 'pgoutput')").await;
+    assert_eq!(run(clean).await.unwrap().rows, 2);
+    assert_same_rows(&source, &target, "app").await;
 }
 
 #[tokio::test]

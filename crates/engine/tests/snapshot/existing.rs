@@ -1,10 +1,12 @@
 //! Targets that are not empty.
 
 use pgstream_config::pipeline::{OnConflict, SnapshotMode};
-use pgstream_engine::snapshot::Error;
-use pgstream_testkit::{assert_same_rows, pair};
+use pgstream_engine::snapshot::{Error, Event, Progress};
+use pgstream_postgres::Class;
+use pgstream_testkit::{Proxy, assert_same_rows, pair};
+use tokio_util::sync::CancellationToken;
 
-use crate::setup::{job, run};
+use crate::setup::{job, run, server};
 
 const TABLE: &str = "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text, w text)";
 
@@ -51,6 +53,42 @@ async fn empty_tables_that_were_there_are_used_as_they_are() {
         "{summary:?}"
     );
     assert_eq!(target.client("app").await.text("SELECT id || v FROM t").await.as_deref(), Some("1a"));
+}
+
+#[tokio::test]
+async fn a_copy_that_the_target_refuses_is_not_read_to_its_end() {
+    let (source, target) = pair().await;
+    source
+        .client("app")
+        .await
+        .batch("CREATE TABLE t AS SELECT g AS id, md5(random()::text) || repeat('x', 1000) AS v FROM generate_series(1, 30000) g")
+        .await;
+    target.client("app").await.batch("CREATE TABLE t (id int CHECK (id <> 7), v text)").await;
+    let proxy = Proxy::start(source.port()).await.unwrap();
+    let mut job = job(&source, &target);
+    job.source = server(&proxy.url(&source.url("app"), source.port()));
+    let (progress, mut events) = Progress::channel();
+    let task = tokio::spawn(pgstream_engine::snapshot::run(job, progress, CancellationToken::new()));
+    while !matches!(events.recv().await, Some(Event::TableStarted(_)) | None) {}
+    proxy.throttle(2_000_000);
+    let error = task.await.unwrap().unwrap_err();
+    assert_eq!(error.class(), Class::Data, "{error:?}");
+    assert!(!error.to_string().contains("xxx"), "{error}");
+    assert!(proxy.passed() < 20_000_000, "{} bytes were read", proxy.passed());
+}
+
+#[tokio::test]
+async fn rows_are_not_in_errors() {
+    let (source, target) = pair().await;
+    source.client("app").await.batch("CREATE TABLE t (id text PRIMARY KEY); INSERT INTO t VALUES ('sensitive')").await;
+    // Another table of the same name without its key: a second copy of the row makes the index impossible.
+    let there = target.client("app").await;
+    there.batch("CREATE TABLE t (id text); INSERT INTO t VALUES ('sensitive')").await;
+    let mut job = job(&source, &target);
+    job.target_settings.on_conflict = OnConflict::Nothing;
+    let error = run(job).await.unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(matches!(error, Error::Restore { .. }) && !text.contains("sensitive"), "{text}");
 }
 
 const FAMILY: &str = "

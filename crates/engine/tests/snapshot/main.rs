@@ -1,5 +1,7 @@
 //! The copy between two real servers.
 
+#![allow(clippy::unwrap_used)]
+
 mod copies;
 mod databases;
 mod existing;

@@ -2,7 +2,7 @@
 
 use pgstream_config::pipeline::RolesMode;
 use pgstream_engine::snapshot::Error;
-use pgstream_testkit::{assert_same_rows, assert_same_schema, pair};
+use pgstream_testkit::{assert_same_rows, pair};
 
 use crate::setup::{job, run, server};
 
@@ -16,7 +16,8 @@ async fn a_target_role_without_superpowers_is_enough() {
             "CREATE ROLE owner1; CREATE ROLE reader LOGIN; CREATE SCHEMA shop AUTHORIZATION owner1;
              CREATE TABLE shop.a (id int PRIMARY KEY); CREATE TABLE shop.b (id int PRIMARY KEY, a int REFERENCES shop.a);
              ALTER TABLE shop.a OWNER TO owner1; ALTER TABLE shop.b OWNER TO owner1; GRANT SELECT ON shop.a TO reader;
-             INSERT INTO shop.a SELECT generate_series(1, 1000); INSERT INTO shop.b SELECT g, g FROM generate_series(1, 1000) g",
+             INSERT INTO shop.a SELECT generate_series(1, 1000); INSERT INTO shop.b SELECT g, g FROM generate_series(1, 1000) g;
+             CREATE TABLE of_the_master (a int); INSERT INTO of_the_master VALUES (1)",
         )
         .await;
     let admin = target.client("postgres").await;
@@ -26,7 +27,31 @@ async fn a_target_role_without_superpowers_is_enough() {
     job.target = server(&target.url_as("loader", "p@ss:w/ord", "app"));
     run(job).await.unwrap();
     assert_same_rows(&source, &target, "app").await;
-    assert_same_schema(&source, &target, "app").await;
+    let owners = "SELECT string_agg(tablename || ':' || tableowner, ' ' ORDER BY tablename) FROM pg_tables
+                  WHERE schemaname IN ('public', 'shop')";
+    // What belongs to the source's master user belongs to the one who restores it.
+    let there = target.client("app").await.text(owners).await;
+    assert_eq!(there.as_deref(), Some("a:owner1 b:owner1 of_the_master:loader"));
+}
+
+#[tokio::test]
+async fn another_role_can_be_acted_as() {
+    let (source, target) = pair().await;
+    source
+        .client("app")
+        .await
+        .batch("CREATE SCHEMA shop; CREATE TABLE shop.a (id int PRIMARY KEY); INSERT INTO shop.a VALUES (1)")
+        .await;
+    let admin = target.client("app").await;
+    admin.batch("CREATE ROLE deployer; CREATE ROLE loader LOGIN PASSWORD 'x' NOINHERIT IN ROLE deployer").await;
+    admin.batch("GRANT CREATE ON DATABASE app TO deployer, loader").await;
+    let mut job = job(&source, &target);
+    job.target = server(&target.url_as("loader", "x", "app"));
+    job.settings.schema.role = Some("deployer".to_owned());
+    job.settings.schema.no_owner = true;
+    run(job).await.unwrap();
+    assert_same_rows(&source, &target, "app").await;
+    assert_eq!(admin.text("SELECT tableowner FROM pg_tables WHERE tablename = 'a'").await.as_deref(), Some("deployer"));
 }
 
 #[tokio::test]

@@ -60,8 +60,6 @@ pub fn job(source: &Cluster, target: &Cluster) -> Job {
             max_connections: number(50),
             disable_triggers: None,
             on_conflict: OnConflict::Error,
-            strict: true,
-            ignore_ddl: false,
             retry,
         },
         publication: None,
@@ -72,6 +70,13 @@ pub fn job(source: &Cluster, target: &Cluster) -> Job {
 
 pub async fn run(job: Job) -> Result<Summary, Error> {
     pgstream_engine::snapshot::run(job, Progress::silent(), CancellationToken::new()).await
+}
+
+/// Where both servers write definitions in the same way.
+pub async fn assert_same_schema(source: &Cluster, target: &Cluster, db: &str) {
+    if source.major() == target.major() {
+        pgstream_testkit::assert_same_schema(source, target, db).await;
+    }
 }
 
 /// `schema.table`, `*` for any.

@@ -43,6 +43,17 @@ async fn from_14_to_13() {
 }
 
 #[tokio::test]
+async fn an_extension_that_the_target_lacks_is_named_before_anything_is_written() {
+    let (source, target) = pair_of(16, 18).await;
+    source.client("app").await.batch("CREATE EXTENSION adminpack; CREATE ROLE somebody").await;
+    let error = run(job(&source, &target)).await.unwrap_err();
+    assert!(matches!(&error, Error::ExtensionMissing { extensions } if *extensions == ["adminpack"]), "{error:?}");
+    let there = target.client("app").await;
+    assert_eq!(there.text("SELECT to_regnamespace('pgstream')::text").await, None);
+    assert_eq!(there.text("SELECT rolname FROM pg_roles WHERE rolname = 'somebody'").await, None);
+}
+
+#[tokio::test]
 async fn tools_that_are_too_old_are_refused() {
     let (source, target) = pair_of(18, 18).await;
     let mut job = job(&source, &target);

@@ -3,52 +3,39 @@
 use std::time::Duration;
 
 use pgstream_config::{
-    Command, ConfigErrors, Loaded, Overrides, Sources,
-    pipeline::{
-        LogFormat, LogLevel, Mode, ObjectType, ObjectTypes, OnConflict, Pipeline, PostgresTarget, RolesMode,
-        SnapshotMode, Target,
-    },
+    Needs, Overrides,
+    pattern::TablePattern,
+    pipeline::{Mode, ObjectType, ObjectTypes, OnConflict, Pipeline, PostgresTarget, RolesMode, SnapshotMode, Target},
+    presentation,
 };
 use secrecy::ExposeSecret;
+
+use crate::user::{file, flags, yaml};
 
 const URLS: &str = "source: {postgres: {url: 'postgres://s/app', mode: snapshot_and_replication}}
 target: {postgres: {url: 'postgres://t/app'}}
 ";
 
-fn sources(file: Option<(&str, &str)>, environment: &[(&str, &str)], overrides: Overrides) -> Sources {
-    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Sources::new(file, environment, overrides)
-}
-
-fn load(yaml: &str, environment: &[(&str, &str)]) -> Result<Loaded<Pipeline>, ConfigErrors> {
-    sources(Some(("f.yaml", yaml)), environment, Overrides::default()).load(Command::Run)
-}
-
-#[track_caller]
-fn loaded(yaml: &str) -> Pipeline {
-    load(yaml, &[]).unwrap_or_else(|errors| panic!("{}", errors.report())).settings
-}
-
 fn postgres(pipeline: &Pipeline) -> &PostgresTarget {
     match &pipeline.target {
-        Target::Postgres(target) => target,
-        Target::Stdout => panic!("target.stdout"),
+        Some(Target::Postgres(target)) => target,
+        other => panic!("{other:?}"),
     }
 }
 
-fn names(patterns: &[pgstream_config::pattern::TablePattern]) -> Vec<String> {
+fn names(patterns: &[TablePattern]) -> Vec<String> {
     patterns.iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn two_urls_are_enough() {
-    let overrides = Overrides {
+    let flags = flags(Overrides {
         source_url: Some("postgres://u:CANARY@s/app".into()),
         target_url: Some("postgres://u:CANARY@t/app".into()),
         ..Overrides::default()
-    };
-    let loaded = sources(None, &[], overrides).load(Command::Run).unwrap();
-    let pipeline = &loaded.settings;
+    });
+    let loaded = flags.loads();
+    let pipeline = &loaded.pipeline;
     assert_eq!(pipeline.mode, Mode::Replication);
     assert_eq!(pipeline.source.url.expose_secret(), "postgres://u:CANARY@s/app");
     assert_eq!(postgres(pipeline).url.expose_secret(), "postgres://u:CANARY@t/app");
@@ -59,23 +46,21 @@ fn two_urls_are_enough() {
 
 #[test]
 fn defaults_are_those_of_the_documentation() {
-    let pipeline = loaded(URLS);
+    let pipeline = yaml(URLS).pipeline();
     let snapshot = &pipeline.snapshot;
     assert_eq!(snapshot.mode, SnapshotMode::Full);
     assert_eq!((snapshot.table_workers.get(), snapshot.schema_workers.get()), (4, 4));
     assert_eq!((snapshot.part_bytes, snapshot.max_connections.get()), (80 << 20, 50));
-    assert!(!snapshot.repeat && !snapshot.quiet && snapshot.tables.is_everything());
+    assert!(!snapshot.repeat && snapshot.tables.is_everything());
     assert_eq!(snapshot.schema.roles, RolesMode::NoPasswords);
     assert_eq!(snapshot.schema.object_types, ObjectTypes::All);
     assert!(!snapshot.schema.clean_target_db && !snapshot.schema.include_globals);
-    let stream = &pipeline.stream;
-    assert_eq!((stream.batch_bytes, stream.batch_changes, stream.queue_bytes), (8 << 20, 20_000, 100 << 20));
-    assert_eq!(stream.batch_timeout, Duration::ZERO);
+    assert_eq!((pipeline.stream.batch_bytes, pipeline.stream.batch_changes), (8 << 20, 20_000));
     let target = postgres(&pipeline);
-    assert_eq!((target.disable_triggers, target.strict, target.ignore_ddl), (None, true, false));
+    assert_eq!(target.disable_triggers, None);
     assert_eq!((target.on_conflict, target.max_connections.get()), (OnConflict::Error, 50));
     let retry = pipeline.source.retry;
-    assert_eq!((retry.initial, retry.max), (Duration::from_millis(500), Duration::from_secs(30)));
+    assert_eq!((retry.initial, retry.max), (Duration::from_millis(500), Duration::from_secs(5)));
     assert_eq!((retry.max_retries, retry.max_elapsed), (None, None));
     assert!(pipeline.instrumentation.health.is_none() && pipeline.instrumentation.prometheus.is_none());
 }
@@ -83,7 +68,7 @@ fn defaults_are_those_of_the_documentation() {
 /// The sample of pgstream's documentation, without what it cannot have together.
 #[test]
 fn a_configuration_of_pgstream_works_as_it_is() {
-    let yaml = r#"
+    let text = r#"
 instrumentation:
   metrics:
     prometheus:
@@ -177,15 +162,15 @@ logging:
     type: json
     no_color: true
 "#;
-    let loaded = load(yaml, &[]).unwrap_or_else(|errors| panic!("{}", errors.report()));
-    let pipeline = &loaded.settings;
+    let user = yaml(text);
+    let pipeline = user.pipeline();
     assert_eq!(pipeline.mode, Mode::SnapshotAndReplication);
     assert_eq!(pipeline.source.slot.as_deref(), Some("pgstream_mydatabase_slot"));
     assert_eq!(pipeline.source.retry.max_retries, Some(5));
     assert_eq!(pipeline.source.retry.max, Duration::from_secs(60));
     let snapshot = &pipeline.snapshot;
     assert_eq!((snapshot.table_workers.get(), snapshot.schema_workers.get()), (16, 2));
-    assert!(snapshot.repeat && snapshot.quiet);
+    assert!(snapshot.repeat);
     assert_eq!(names(&snapshot.tables.include), ["public.test"]);
     assert_eq!(names(&snapshot.tables.exclude), ["test_schema.Test"]);
     assert_eq!(names(&snapshot.tables.schema_only), ["public.schema_only_test", "schema_only_schema.*"]);
@@ -196,14 +181,14 @@ logging:
     assert_eq!(schema.exclude_security_labels, ["anon"]);
     assert_eq!(schema.index_session_settings[1], ("statement_timeout".to_owned(), "0".to_owned()));
     let stream = &pipeline.stream;
-    assert_eq!((stream.batch_bytes, stream.queue_bytes, stream.batch_changes), (204_800, 204_800, 100));
+    assert_eq!((stream.batch_bytes, stream.batch_changes), (204_800 / 3, 100));
     assert_eq!(names(&stream.tables.include), ["public.test", "test_schema.test"]);
     assert_eq!(names(&stream.tables.exclude), ["private.*"]);
-    let target = postgres(pipeline);
-    assert_eq!((target.disable_triggers, target.ignore_ddl), (Some(false), true));
+    let target = postgres(&pipeline);
+    assert_eq!((target.disable_triggers, target.max_connections.get()), (Some(false), 60));
     assert_eq!((target.on_conflict, target.retry.max_retries), (OnConflict::Nothing, Some(0)));
     assert_eq!(pipeline.instrumentation.health.as_deref(), Some("localhost:9910"));
-    assert_eq!((loaded.logging.level, loaded.logging.format), (LogLevel::Warn, LogFormat::Json));
+    let loaded = user.loads();
     let notices: Vec<_> = loaded.notices.iter().map(|notice| notice.key.rsplit('.').next().unwrap()).collect();
     assert_eq!(
         notices,
@@ -213,32 +198,30 @@ logging:
             "include_xids",
             "add_tables",
             "filter_tables",
+            "timeout",
             "max_bytes",
             "auto_tune",
             "bulk_ingest",
-            "injector"
+            "ignore_ddl",
+            "injector",
         ]
     );
 }
 
 #[test]
 fn a_notice_says_where_and_what_holds() {
-    let yaml = format!("{URLS}modifiers:\n  injector:\n    enabled: true\n");
-    let notices = load(&yaml, &[]).unwrap().notices;
-    assert_eq!(
-        notices[0].to_string(),
-        "f.yaml:5:14: modifiers.injector: accepted: it is not needed between PostgreSQL servers"
-    );
+    let notices = yaml(&format!("{URLS}modifiers:\n  injector:\n    enabled: true\n")).notices();
+    assert_eq!(notices, ["f.yaml:5:14: modifiers.injector: accepted: it is not needed between PostgreSQL servers"]);
 }
 
 #[test]
 fn flags_beat_the_environment_beats_the_file() {
-    let yaml = "source: {postgres: {url: 'postgres://file/db', mode: replication}}
+    let text = "source: {postgres: {url: 'postgres://file/db', mode: replication}}
 target: {postgres: {url: 'postgres://file/db', batch: {size: 1, max_bytes: 1}}}";
-    let environment =
-        [("PGSTREAM_POSTGRES_WRITER_BATCH_SIZE", "2"), ("PGSTREAM_POSTGRES_LISTENER_URL", "postgres://env/db")];
-    let overrides = Overrides { source_url: Some("postgres://flag/db".into()), ..Overrides::default() };
-    let pipeline = sources(Some(("f.yaml", yaml)), &environment, overrides).load(Command::Run).unwrap().settings;
+    let pipeline = yaml(text)
+        .env(&[("PGSTREAM_POSTGRES_WRITER_BATCH_SIZE", "2"), ("PGSTREAM_POSTGRES_LISTENER_URL", "postgres://env/db")])
+        .flags(Overrides { source_url: Some("postgres://flag/db".into()), ..Overrides::default() })
+        .pipeline();
     assert_eq!(pipeline.source.url.expose_secret(), "postgres://flag/db");
     assert_eq!(postgres(&pipeline).url.expose_secret(), "postgres://file/db");
     assert_eq!((pipeline.stream.batch_changes, pipeline.stream.batch_bytes), (2, 1));
@@ -252,21 +235,19 @@ PGSTREAM_POSTGRES_LISTENER_URL="postgresql://user:${PW}@localhost:5432/mydatabas
 PGSTREAM_POSTGRES_SNAPSHOT_TABLES="test test_schema.test another_schema.*"
 PGSTREAM_POSTGRES_LISTENER_EXP_BACKOFF_INITIAL_INTERVAL=1s
 export PGSTREAM_POSTGRES_WRITER_TARGET_URL='postgresql://user:${PW}@localhost:5432/mytargetdatabase'
-PGSTREAM_POSTGRES_WRITER_BATCH_TIMEOUT="1s"
-PGSTREAM_POSTGRES_WRITER_MAX_QUEUE_BYTES=200MiB
+PGSTREAM_POSTGRES_WRITER_BATCH_SIZE=3
+PGSTREAM_POSTGRES_WRITER_MAX_QUEUE_BYTES=3MiB
 PGSTREAM_POSTGRES_WRITER_ON_CONFLICT_ACTION="update"
 DATABASE_OF_SOMETHING_ELSE=1
 "#;
-    for file in ["pg2pg.env", "settings"] {
-        let environment = [("PW", "p w"), ("PGSTREAM_POSTGRES_WRITER_BATCH_TIMEOUT", "2s"), ("HOME", "/")];
-        let loaded = sources(Some((file, text)), &environment, Overrides::default()).load(Command::Run);
-        let pipeline = loaded.unwrap_or_else(|errors| panic!("{}", errors.report())).settings;
+    for name in ["pg2pg.env", "settings"] {
+        let environment = [("PW", "p w"), ("PGSTREAM_POSTGRES_WRITER_BATCH_SIZE", "2"), ("HOME", "/")];
+        let pipeline = file(name, text).env(&environment).pipeline();
         assert_eq!(pipeline.mode, Mode::SnapshotAndReplication);
         assert_eq!(pipeline.source.url.expose_secret(), "postgresql://user:p w@localhost:5432/mydatabase");
         assert!(postgres(&pipeline).url.expose_secret().contains("${PW}"));
         assert_eq!(names(&pipeline.snapshot.tables.include), ["public.test", "test_schema.test", "another_schema.*"]);
-        assert_eq!(pipeline.stream.batch_timeout, Duration::from_secs(2));
-        assert_eq!(pipeline.stream.queue_bytes, 200 << 20);
+        assert_eq!((pipeline.stream.batch_changes, pipeline.stream.batch_bytes), (2, 1 << 20));
         assert_eq!(pipeline.source.retry.initial, Duration::from_secs(1));
         assert_eq!(postgres(&pipeline).on_conflict, OnConflict::Update);
     }
@@ -274,7 +255,7 @@ DATABASE_OF_SOMETHING_ELSE=1
 
 #[test]
 fn snapshot_tables_of_run_turn_the_copy_on() {
-    let overrides = Overrides {
+    let both = Overrides {
         source_url: Some("postgres://s/a".into()),
         target_url: Some("postgres://t/a".into()),
         snapshot_tables: vec!["a".into(), "s.b".into()],
@@ -282,73 +263,81 @@ fn snapshot_tables_of_run_turn_the_copy_on() {
         dump_file: Some("dump.sql".into()),
         ..Overrides::default()
     };
-    let pipeline = sources(None, &[], overrides).load(Command::Run).unwrap().settings;
+    let pipeline = flags(both.clone()).pipeline();
     assert_eq!(pipeline.mode, Mode::SnapshotAndReplication);
     assert_eq!(pipeline.snapshot.mode, SnapshotMode::Data);
     assert_eq!(names(&pipeline.snapshot.tables.include), ["public.a", "s.b"]);
     assert_eq!(pipeline.snapshot.schema.dump_file.as_deref(), Some(std::path::Path::new("dump.sql")));
+    let text = "source: {postgres: {mode: replication}}";
+    assert_eq!(yaml(text).flags(both).pipeline().mode, Mode::SnapshotAndReplication);
 }
 
 #[test]
-fn the_snapshot_command_copies_whatever_the_mode() {
-    let overrides = Overrides { reset: true, tables: vec!["x.*".into()], ..Overrides::default() };
-    let sources = sources(Some(("f.yaml", URLS)), &[], overrides);
-    let pipeline = sources.load(Command::Snapshot).unwrap().settings;
-    assert_eq!(pipeline.mode, Mode::Snapshot);
+fn a_command_has_a_mode_of_its_own_where_none_is_written() {
+    let snapshot = Overrides {
+        reset: true,
+        snapshot_tables: vec!["x.*".into()],
+        default_mode: Some(Mode::Snapshot),
+        ..Overrides::default()
+    };
+    let pipeline = yaml(URLS).flags(snapshot.clone()).pipeline();
+    assert_eq!(pipeline.mode, Mode::SnapshotAndReplication);
     assert!(pipeline.snapshot.schema.clean_target_db);
     assert_eq!(names(&pipeline.snapshot.tables.include), ["x.*"]);
+    let text = URLS.replace(", mode: snapshot_and_replication", "");
+    assert_eq!(yaml(&text).flags(snapshot).pipeline().mode, Mode::Snapshot);
 }
 
 #[test]
 fn commands_about_the_source_need_no_target() {
-    let overrides = Overrides {
+    let source = Overrides {
         source_url: Some("postgres://s/a".into()),
         replication_slot: Some("mine".into()),
         ..Overrides::default()
     };
-    let source = sources(None, &[], overrides).load_source().unwrap().settings;
-    assert_eq!(source.source.slot.as_deref(), Some("mine"));
-    assert!(source.target.is_none() && source.tables.is_everything());
+    let pipeline = flags(source).load(Needs::Source).unwrap().pipeline;
+    assert_eq!(pipeline.source.slot.as_deref(), Some("mine"));
+    assert!(pipeline.target.is_none() && pipeline.stream.tables.is_everything());
 
-    let yaml = "source: {postgres: {url: 'postgres://s/a'}}
+    let text = "source: {postgres: {url: 'postgres://s/a', snapshot: {mode: full}}}
 target: {kafka: {servers: [x]}}
 modifiers: {filter: {include_tables: [a.*]}, transformations: {table_transformers: [{table: t}]}}";
-    let source = sources(Some(("f.yaml", yaml)), &[], Overrides::default()).load_source().unwrap().settings;
-    assert_eq!(names(&source.tables.include), ["a.*"]);
+    let pipeline = yaml(text).load(Needs::Source).unwrap().pipeline;
+    assert_eq!(names(&pipeline.stream.tables.include), ["a.*"]);
+    assert!(pipeline.target.is_none());
 }
 
 #[test]
 fn standard_output_is_a_target() {
-    let yaml = "source: {postgres: {url: 'postgres://s/a'}}\ntarget:\n  stdout: {}\n";
-    assert!(matches!(loaded(yaml).target, Target::Stdout));
+    let text = "source: {postgres: {url: 'postgres://s/a'}}\ntarget:\n  stdout: {}\n";
+    assert!(matches!(yaml(text).pipeline().target, Some(Target::Stdout)));
     let environment =
         [("PGSTREAM_POSTGRES_LISTENER_URL", "postgres://s/a"), ("PGSTREAM_STDOUT_WRITER_ENABLED", "true")];
-    let pipeline = sources(None, &environment, Overrides::default()).load(Command::Run).unwrap().settings;
-    assert!(matches!(pipeline.target, Target::Stdout));
+    assert!(matches!(flags(Overrides::default()).env(&environment).pipeline().target, Some(Target::Stdout)));
 }
 
 #[test]
 fn workers_are_bounded_by_connections() {
-    let data = |data: &str| {
-        let yaml = format!(
+    let workers = |data: &str| {
+        let text = format!(
             "source: {{postgres: {{url: 'postgres://s/a', mode: snapshot, snapshot: {{snapshot_workers: 3, data: {data}}}}}}}
 target: {{postgres: {{url: 'postgres://t/a'}}}}"
         );
-        loaded(&yaml).snapshot.table_workers.get()
+        let snapshot = yaml(&text).pipeline().snapshot;
+        (snapshot.table_workers.get(), snapshot.schema_workers.get())
     };
-    assert_eq!(data("{table_workers: 2, schema_workers: 1}"), 6);
-    assert_eq!(data("{table_workers: 2, schema_workers: 8}"), 24);
-    assert_eq!(data("{table_workers: 2, max_connections: 5}"), 5);
+    assert_eq!(workers("{table_workers: 2, schema_workers: 1}"), (6, 1));
+    assert_eq!(workers("{table_workers: 2, max_connections: 5}"), (5, 4));
 }
 
 #[test]
 fn object_types_are_one_list_or_the_other() {
     let with = |key: &str| {
-        let yaml = format!(
+        let text = format!(
             "source: {{postgres: {{url: 'postgres://s/a', mode: snapshot, snapshot: {{schema: {{pgdump_pgrestore: {{{key}: [tables, comments]}}}}}}}}}}
 target: {{postgres: {{url: 'postgres://t/a'}}}}"
         );
-        loaded(&yaml).snapshot.schema.object_types
+        yaml(&text).pipeline().snapshot.schema.object_types
     };
     let both = vec![ObjectType::Tables, ObjectType::Comments];
     assert_eq!(with("include_object_types"), ObjectTypes::Only(both.clone()));
@@ -358,17 +347,15 @@ target: {{postgres: {{url: 'postgres://t/a'}}}}"
 #[test]
 fn retry_policies() {
     let with = |policy: &str| {
-        let yaml = format!(
+        let text = format!(
             "source: {{postgres: {{url: 'postgres://s/a', retry_policy: {policy}}}}}\ntarget: {{postgres: {{url: 'postgres://t/a'}}}}"
         );
-        let loaded = load(&yaml, &[]).unwrap();
-        (loaded.settings.source.retry, loaded.notices.len())
+        let loaded = yaml(&text).loads();
+        (loaded.pipeline.source.retry, loaded.notices.len())
     };
     let (retry, _) = with("{constant: {interval: 200, max_retries: 3}}");
-    assert_eq!(
-        (retry.initial, retry.max, retry.max_retries),
-        (Duration::from_millis(200), Duration::from_millis(200), Some(3))
-    );
+    let wait = Duration::from_millis(200);
+    assert_eq!((retry.initial, retry.max, retry.max_retries), (wait, wait, Some(3)));
     let (retry, notices) =
         with("{exponential: {initial_interval: 60000, max_elapsed_time: 5000}, constant: {interval: 1}}");
     assert_eq!((retry.initial, retry.max, notices), (Duration::from_secs(60), Duration::from_secs(60), 1));
@@ -379,43 +366,40 @@ fn retry_policies() {
 
 #[test]
 fn variables_stand_for_text_and_lists() {
-    let yaml = "source: {postgres: {url: 'postgres://s/${DB}', snapshot: {tables: ['${TABLES}', x.y]}}}
+    let text = "source: {postgres: {url: 'postgres://s/${DB}', snapshot: {tables: ['${TABLES}', x.y]}}}
 target: {postgres: {url: 'postgres://t/a', batch: {size: \"${SIZE}\"}}}";
-    let loaded = load(yaml, &[("DB", "a: {b} #"), ("TABLES", "a, b.*"), ("SIZE", "7")]).unwrap();
-    assert_eq!(loaded.settings.source.url.expose_secret(), "postgres://s/a: {b} #");
-    assert_eq!(names(&loaded.settings.snapshot.tables.include), ["public.a", "b.*", "x.y"]);
-    assert_eq!(loaded.settings.stream.batch_changes, 7);
+    let pipeline = yaml(text).env(&[("DB", "a: {b} #"), ("TABLES", "a, b.*"), ("SIZE", "7")]).pipeline();
+    assert_eq!(pipeline.source.url.expose_secret(), "postgres://s/a: {b} #");
+    assert_eq!(names(&pipeline.snapshot.tables.include), ["public.a", "b.*", "x.y"]);
+    assert_eq!(pipeline.stream.batch_changes, 7);
 }
 
 #[test]
-fn a_likely_slip_in_a_variable_is_a_notice() {
-    let environment = [
-        ("PGSTREAM_POSTGRES_LISTNER_URL", "postgres://u:CANARY@h/d"),
-        ("PGSTREAM_KAFKA_TOPIC_NAME", "x"),
-        ("PGSTREAM_SOMETHING_ELSE", "x"),
-    ];
-    let notices: Vec<_> = load(URLS, &environment).unwrap().notices.iter().map(ToString::to_string).collect();
+fn a_variable_of_another_target_is_a_notice() {
+    let notices = yaml(URLS).env(&[("PGSTREAM_KAFKA_WRITER_SERVERS", "CANARY")]).notices();
     assert_eq!(
         notices,
-        [
-            "PGSTREAM_KAFKA_TOPIC_NAME: ignored: it belongs to a Kafka source or target, which is not here",
-            "PGSTREAM_POSTGRES_LISTNER_URL: ignored: there is no such variable; did you mean \
-             PGSTREAM_POSTGRES_LISTENER_URL?",
-        ]
+        ["PGSTREAM_KAFKA_WRITER_SERVERS: ignored: it belongs to a Kafka source or target, which is not here"]
     );
 }
 
 #[test]
-fn the_environment_of_the_process_and_a_file_are_read() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("f.yaml");
-    std::fs::write(&path, URLS).unwrap();
-    let sources = Sources::read(Some(&path), Overrides::default()).unwrap();
-    assert_eq!(sources.load(Command::Run).unwrap().settings.mode, Mode::SnapshotAndReplication);
+fn prometheus_brings_the_health_server_along() {
+    let text =
+        format!("{URLS}instrumentation: {{health: {{address: ':80'}}, metrics: {{prometheus: {{enabled: true}}}}}}\n");
+    let instrumentation = yaml(&text).pipeline().instrumentation;
+    assert_eq!(instrumentation.health.as_deref(), Some("0.0.0.0:80"));
+    assert_eq!(instrumentation.prometheus.unwrap().path, "/metrics");
+}
 
-    let errors = Sources::read(Some(&dir.path().join("none.yaml")), Overrides::default()).err().unwrap();
-    assert!(errors.report().contains("none.yaml: cannot read the configuration: "), "{}", errors.report());
-    std::fs::write(&path, [0xff, 0xfe]).unwrap();
-    let errors = Sources::read(Some(&path), Overrides::default()).err().unwrap();
-    assert!(errors.report().contains("the file is not UTF-8 text"));
+#[test]
+fn the_log_is_known_even_when_nothing_else_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("f.yaml");
+    std::fs::write(&path, "logging: {level: warn, format: {type: json}}\nnonsense: 1\n").unwrap();
+    let flags = Overrides { no_color: true, ..Overrides::default() };
+    let shown = presentation(Some(&path), &flags, &|_| None);
+    assert_eq!((shown.level, shown.json, shown.no_color, shown.quiet), ("warn", true, true, false));
+    let shown = presentation(None, &Overrides::default(), &|_| None);
+    assert_eq!((shown.level, shown.json, shown.no_color, shown.quiet), ("info", false, false, false));
 }

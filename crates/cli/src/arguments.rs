@@ -1,0 +1,248 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pgstream_config::Overrides;
+use pgstream_engine::source::Part;
+
+/// Copies a PostgreSQL database and keeps the copy in step: snapshot, then streaming, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "pgstream-aws", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done; 1 findings or failure; 2 usage or configuration.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What every command understands.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Configuration: a YAML or a .env file
+    #[arg(short, long, global = true, env = "PGSTREAM_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Least severe level that is logged: trace, debug, info, warn, error
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Form of log lines
+    #[arg(long, global = true, value_enum)]
+    pub log_format: Option<LogFormat>,
+    /// No colours (also: NO_COLOR)
+    #[arg(long, global = true)]
+    pub no_color: bool,
+}
+
+/// `--log-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Console,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Prepare the source: schema pgstream, replica identities, publication, replication slot
+    Init(Prepare),
+    /// Remove from the source exactly what init made
+    Destroy(Destroy),
+    /// Show how far everything is, and what is wrong; exit code 1 when something is
+    Status(Status),
+    /// Copy roles, schema and rows once; goes on where an earlier copy stopped
+    Snapshot(Snapshot),
+    /// Copy when the mode says so, then follow until stopped
+    Run(Run),
+    /// Show the version
+    Version,
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the source is.
+#[derive(Debug, Clone, Args)]
+pub struct SourceArgs {
+    /// Source database, instead of source.postgres.url
+    #[arg(long, value_name = "URL", visible_alias = "source-url")]
+    pub postgres_url: Option<String>,
+    /// Replication slot, instead of pgstream_<db>_slot
+    #[arg(long, value_name = "NAME")]
+    pub replication_slot: Option<String>,
+}
+
+/// One half of the source state.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct PartArgs {
+    /// Only schema, replica identities and publication
+    #[arg(long, conflicts_with = "slot_only")]
+    migrations_only: bool,
+    /// Only the replication slot
+    #[arg(long)]
+    slot_only: bool,
+}
+
+impl PartArgs {
+    /// Which half is meant.
+    pub fn part(self) -> Part {
+        match (self.migrations_only, self.slot_only) {
+            (true, _) => Part::Migrations,
+            (_, true) => Part::Slot,
+            _ => Part::All,
+        }
+    }
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub struct Prepare {
+    /// The source.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Which half.
+    #[command(flatten)]
+    pub part: PartArgs,
+    /// Let standbys keep the slot in step, so that it survives a failover (PostgreSQL 17 and later)
+    #[arg(long)]
+    pub failover: bool,
+    /// Accepted for compatibility; nothing is injected here
+    #[arg(long, hide = true)]
+    pub with_injector: bool,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `destroy`.
+#[derive(Debug, Args)]
+pub struct Destroy {
+    /// The source.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Which half.
+    #[command(flatten)]
+    pub part: PartArgs,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Accepted for compatibility; nothing is injected here
+    #[arg(long, hide = true)]
+    pub with_injector: bool,
+    /// Report as JSON; needs --yes
+    #[arg(long, requires = "yes")]
+    pub json: bool,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// The source.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Target database, instead of target.postgres.url
+    #[arg(long, value_name = "URL")]
+    pub target_url: Option<String>,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `snapshot`.
+#[derive(Debug, Args)]
+pub struct Snapshot {
+    /// The source.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Target database, instead of target.postgres.url
+    #[arg(long, value_name = "URL")]
+    pub target_url: Option<String>,
+    /// Tables to copy, separated by commas: t, schema.t, schema.*, *.t
+    #[arg(long, value_delimiter = ',', value_name = "PATTERNS")]
+    pub tables: Vec<String>,
+    /// Build the target database anew and swap it in when complete (clean_target_db)
+    #[arg(long)]
+    pub reset: bool,
+    /// Copy rows only, into tables that exist
+    #[arg(long)]
+    pub data_only: bool,
+    /// Keep the schema dump in this file
+    #[arg(long, value_name = "FILE")]
+    pub dump_file: Option<String>,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Source database, instead of source.postgres.url
+    #[arg(long, value_name = "URL")]
+    pub source_url: Option<String>,
+    /// Target database, instead of target.postgres.url
+    #[arg(long, value_name = "URL")]
+    pub target_url: Option<String>,
+    /// Replication slot, instead of pgstream_<db>_slot
+    #[arg(long, value_name = "NAME")]
+    pub replication_slot: Option<String>,
+    /// Tables to copy before following, separated by commas: t, schema.t, schema.*, *.t
+    #[arg(long, value_delimiter = ',', value_name = "PATTERNS")]
+    pub snapshot_tables: Vec<String>,
+    /// Build the target database anew and swap it in when complete (clean_target_db)
+    #[arg(long)]
+    pub reset: bool,
+    /// Copy rows only, into tables that exist
+    #[arg(long)]
+    pub data_only: bool,
+    /// Prepare the source first, as init does
+    #[arg(long)]
+    pub init: bool,
+    /// Keep the schema dump in this file
+    #[arg(long, value_name = "FILE")]
+    pub dump_file: Option<String>,
+}
+
+impl Common {
+    /// The settings that these flags override.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            log_level: self.log_level.clone(),
+            log_format: self.log_format.map(|format| match format {
+                LogFormat::Console => "console".to_owned(),
+                LogFormat::Json => "json".to_owned(),
+            }),
+            no_color: self.no_color,
+            ..Overrides::default()
+        }
+    }
+}
+
+impl SourceArgs {
+    /// The settings that these flags override, beside those of `common`.
+    pub fn overrides(&self, common: &Common) -> Overrides {
+        Overrides {
+            source_url: self.postgres_url.clone(),
+            replication_slot: self.replication_slot.clone(),
+            ..common.overrides()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

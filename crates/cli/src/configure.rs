@@ -1,0 +1,51 @@
+//! From flags and files to servers and settings.
+
+use pgstream_config::{
+    Loaded, Needs, Overrides, load,
+    pipeline::{Presentation, Target},
+};
+use pgstream_engine::stream::Destination;
+use pgstream_postgres::{Dsn, Server};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{arguments::Common, failure::Failure};
+
+/// Reads the configuration, with what the environment says.
+pub fn configuration(common: &Common, overrides: &Overrides, needs: Needs) -> Result<Loaded, Failure> {
+    Ok(load(common.config.as_deref(), overrides, needs, &|name| std::env::var(name).ok())?)
+}
+
+/// How to log and draw.
+pub fn presentation(common: &Common) -> Presentation {
+    pgstream_config::presentation(common.config.as_deref(), &common.overrides(), &|name| std::env::var(name).ok())
+}
+
+/// Says which accepted keys mean something else here.
+pub fn tell_notices(loaded: &Loaded) {
+    for notice in &loaded.notices {
+        tracing::warn!("{}: {}", notice.key, notice.message);
+    }
+}
+
+/// The source of a configuration.
+pub fn source(loaded: &Loaded) -> Result<Server, Failure> {
+    server("the source's URL", &loaded.pipeline.source.url)
+}
+
+/// The target server of a configuration, when it has one.
+pub fn target(loaded: &Loaded) -> Result<Option<Server>, Failure> {
+    match &loaded.pipeline.target {
+        Some(Target::Postgres(target)) => server("the target's URL", &target.url).map(Some),
+        Some(Target::Stdout) | None => Ok(None),
+    }
+}
+
+/// Where changes go.
+pub fn destination(loaded: &Loaded) -> Result<Destination, Failure> {
+    Ok(target(loaded)?.map_or(Destination::Stdout, Destination::Postgres))
+}
+
+fn server(which: &'static str, url: &SecretString) -> Result<Server, Failure> {
+    let dsn = Dsn::parse(url.expose_secret()).map_err(|source| Failure::Url { which, source })?;
+    Ok(Server::new(dsn))
+}

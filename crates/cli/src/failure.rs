@@ -1,0 +1,140 @@
+//! How a failure reaches the user: what happened, why, what to do.
+
+use console::style;
+use miette::Diagnostic;
+use pgstream_config::ConfigErrors;
+use pgstream_engine::{replicate, snapshot, source, stream};
+use pgstream_postgres::dsn::DsnError;
+use serde_json::json;
+
+/// Why a command did not succeed.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum Failure {
+    /// What was configured cannot be used.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Config(#[from] ConfigErrors),
+    /// A connection URL cannot be used.
+    #[error("{which}: {}", source.problem)]
+    #[diagnostic(code(config::url), help("{}", source.fix.as_deref().unwrap_or("write postgresql://user:password@host:5432/database")))]
+    Url {
+        /// Which one.
+        which: &'static str,
+        /// Why.
+        source: DsnError,
+    },
+    /// The source could not be prepared, shown or cleaned.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Source(#[from] source::Error),
+    /// The copy failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// The stream stopped.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Stream(#[from] stream::Error),
+    /// A server failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Postgres(#[from] pgstream_postgres::Error),
+    /// `run` needs another configuration.
+    #[error("target.stdout follows changes; it cannot take a snapshot")]
+    #[diagnostic(code(run::stdout_snapshot), help("set source.postgres.mode: replication, or choose target.postgres"))]
+    StdoutSnapshot,
+    /// A local resource failed.
+    #[error("{doing}: {source}")]
+    #[diagnostic(code(local::io), help("{help}"))]
+    Local {
+        /// What was being done.
+        doing: String,
+        /// What to check.
+        help: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The user did not agree.
+    #[error("nothing was changed")]
+    #[diagnostic(code(usage::not_confirmed), help("answer y, or give --yes where nobody can answer"))]
+    NotConfirmed,
+}
+
+impl From<replicate::Error> for Failure {
+    fn from(error: replicate::Error) -> Self {
+        match error {
+            replicate::Error::Source(error) => Self::Source(error),
+            replicate::Error::Snapshot(error) => Self::Snapshot(error),
+            replicate::Error::Stream(error) => Self::Stream(error),
+            replicate::Error::Postgres(error) => Self::Postgres(error),
+            replicate::Error::StdoutSnapshot => Self::StdoutSnapshot,
+        }
+    }
+}
+
+impl Failure {
+    /// 2 for what the user wrote, 1 for what happened.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Url { .. } | Self::StdoutSnapshot => 2,
+            _ => 1,
+        }
+    }
+
+    /// Prints to standard error: text for people, one line of JSON for log collectors.
+    pub fn print(&self, json: bool) {
+        let code = self.code().map(|code| code.to_string());
+        let help = self.help().map(|help| help.to_string());
+        let causes = self.causes();
+        let problems: Vec<&dyn Diagnostic> = self.related().into_iter().flatten().collect();
+        if json {
+            let problems: Vec<_> = problems
+                .iter()
+                .map(|problem| {
+                    let (code, help) = (problem.code().map(|c| c.to_string()), problem.help().map(|h| h.to_string()));
+                    json!({ "message": problem.to_string(), "code": code, "help": help })
+                })
+                .collect();
+            let line = json!({
+                "level": "ERROR", "message": self.to_string(), "code": code, "causes": causes, "help": help,
+                "problems": problems,
+            });
+            eprintln!("{line}");
+            return;
+        }
+        let label = style("error").red().bold().for_stderr();
+        match &code {
+            Some(code) => eprintln!("{label}[{code}]: {self}"),
+            None => eprintln!("{label}: {self}"),
+        }
+        for cause in causes {
+            eprintln!("  because: {cause}");
+        }
+        for problem in problems {
+            let code = problem.code().map_or_else(String::new, |code| format!("[{code}] "));
+            eprintln!("  {} {code}{problem}", style("-").red().for_stderr());
+            if let Some(help) = problem.help() {
+                eprintln!("    {} {help}", style("fix:").cyan().for_stderr());
+            }
+        }
+        if let Some(help) = help {
+            eprintln!("  {} {help}", style("help:").cyan().for_stderr());
+        }
+    }
+
+    /// The chain of causes, without those that the message above already says.
+    fn causes(&self) -> Vec<String> {
+        let mut causes = Vec::new();
+        let mut said = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !said.contains(&text) {
+                said.push_str(&text);
+                causes.push(text);
+            }
+            next = cause.source();
+        }
+        causes
+    }
+}

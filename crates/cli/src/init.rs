@@ -1,0 +1,43 @@
+//! `pgstream-aws init`.
+
+use pgstream_config::Needs;
+use pgstream_engine::source::{self, InitSettings};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    arguments::{Common, Prepare},
+    configure,
+    failure::Failure,
+    output,
+};
+
+/// Prepares the source.
+pub async fn run(arguments: &Prepare, common: &Common, cancel: &CancellationToken) -> Result<(), Failure> {
+    let loaded = configure::configuration(common, &arguments.source.overrides(common), Needs::Source)?;
+    configure::tell_notices(&loaded);
+    let settings = InitSettings {
+        slot: loaded.pipeline.source.slot.clone(),
+        tables: loaded.pipeline.stream.tables.clone(),
+        part: arguments.part.part(),
+        failover: arguments.failover,
+    };
+    let server = configure::source(&loaded)?;
+    let json = arguments.json;
+    let report = source::init(&server, &settings, cancel, |step| {
+        if !json {
+            output::step(step);
+        }
+    })
+    .await?;
+    if json {
+        return output::json(&report);
+    }
+    for warning in &report.warnings {
+        output::warning(warning);
+    }
+    match &report.consistent_point {
+        Some(point) => println!("Ready: slot {} on {} keeps every change from {point} on.", report.slot, report.server),
+        None => println!("Ready: publication {} on {}.", report.publication, report.server),
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! `pgstream-aws status`.
+
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
+use console::style;
+use indicatif::{HumanBytes, HumanCount};
+use pgstream_config::Needs;
+use pgstream_engine::source::{self, StatusSettings};
+
+use crate::{
+    arguments::{self, Common},
+    configure,
+    failure::Failure,
+    output,
+};
+
+/// Shows the state of a pipeline. Returns whether nothing is wrong with it.
+pub async fn run(arguments: &arguments::Status, common: &Common) -> Result<bool, Failure> {
+    let mut overrides = arguments.source.overrides(common);
+    overrides.target_url.clone_from(&arguments.target_url);
+    let loaded = configure::configuration(common, &overrides, Needs::Source)?;
+    let settings =
+        StatusSettings { slot: loaded.pipeline.source.slot.clone(), tables: loaded.pipeline.stream.tables.clone() };
+    let (server, target) = (configure::source(&loaded)?, configure::target(&loaded)?);
+    let status = source::status(&server, target.as_ref(), &settings).await?;
+    let good = status.findings.is_empty();
+    if arguments.json {
+        output::json(&status)?;
+        return Ok(good);
+    }
+    println!("{}", table(&status));
+    for finding in &status.findings {
+        println!("{} {}", style(format!("[{}]", finding.code)).red(), finding.message);
+        println!("  {} {}", style("fix:").cyan(), finding.fix);
+    }
+    if good {
+        println!("{}", style("Nothing is wrong.").green());
+    }
+    Ok(good)
+}
+
+fn table(status: &source::Status) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    let mut row = |name: &str, value: String| {
+        table.add_row([name.to_owned(), value]);
+    };
+    let bytes = |bytes: Option<i64>| {
+        bytes.map_or_else(|| "unknown".into(), |b| HumanBytes(b.max(0).unsigned_abs()).to_string())
+    };
+    row("source", format!("{} (PostgreSQL {})", status.source, status.major));
+    let objects = &status.objects;
+    row(
+        "schema pgstream",
+        match objects.schema {
+            true => format!("version {} of {}", objects.migration, objects.migration_needed),
+            false => "missing".into(),
+        },
+    );
+    row(
+        "publication",
+        status.publication.as_ref().map_or_else(
+            || "missing".into(),
+            |publication| {
+                let scope = if publication.all_tables { ", all tables" } else { "" };
+                format!("{} ({} tables{scope})", publication.name, publication.tables)
+            },
+        ),
+    );
+    match &status.slot {
+        None => row("slot", "missing".into()),
+        Some(slot) => {
+            let reader =
+                slot.active_pid.map_or_else(|| "nobody reads it".into(), |pid| format!("read by process {pid}"));
+            row("slot", format!("{} ({reader})", slot.name));
+            let wal = slot.wal_status.map_or("-", |status| match status {
+                source::slot::WalStatus::Reserved => "reserved",
+                source::slot::WalStatus::Extended => "extended",
+                source::slot::WalStatus::Unreserved => "unreserved",
+                source::slot::WalStatus::Lost => "lost",
+            });
+            row(
+                "  WAL",
+                format!("{wal}, {} kept, {} to acknowledge", bytes(slot.retained_bytes), bytes(slot.lag_bytes)),
+            );
+            row("  confirmed", slot.confirmed_flush_lsn.clone().unwrap_or_else(|| "-".into()));
+            if let Some(left) = slot.safe_wal_size {
+                row("  until lost", bytes(Some(left)));
+            }
+        }
+    }
+    if let Some(target) = &status.target {
+        row("target", target.server.clone());
+        let unfinished = match target.unfinished_tables {
+            0 => String::new(),
+            some => format!(", {some} unfinished"),
+        };
+        let rows = HumanCount(target.copied_rows.max(0).unsigned_abs());
+        row("  copied", format!("{} tables, {rows} rows{unfinished}", target.copied_tables));
+        row("  applied", target.commit_end_lsn.clone().unwrap_or_else(|| "nothing yet".into()));
+        if let Some(time) = &target.commit_time {
+            row("  last commit", time.clone());
+        }
+    }
+    table
+}
