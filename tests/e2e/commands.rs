@@ -20,8 +20,14 @@ async fn init_converges_and_destroy_leaves_the_source_as_it_was() {
     let before = dump_schema(&source, "app").await;
     let url = source.url("app");
     let (one, two) = tokio::join!(
-        tokio::task::spawn_blocking({ let url = url.clone(); move || pgstream(&["init", "--postgres-url", &url]) }),
-        tokio::task::spawn_blocking({ let url = url.clone(); move || pgstream(&["init", "--postgres-url", &url]) }),
+        tokio::task::spawn_blocking({
+            let url = url.clone();
+            move || pgstream(&["init", "--postgres-url", &url])
+        }),
+        tokio::task::spawn_blocking({
+            let url = url.clone();
+            move || pgstream(&["init", "--postgres-url", &url])
+        }),
     );
     for output in [one.unwrap(), two.unwrap()] {
         assert!(output.status.success(), "{}", text(&output.stderr));
@@ -32,7 +38,7 @@ async fn init_converges_and_destroy_leaves_the_source_as_it_was() {
     assert_eq!(report["slot"], "pgstream_app_slot");
     succeeds(&["status", "--postgres-url", &url]);
 
-    let refused = fails(1, &["destroy", "--postgres-url", &url]);
+    let refused = fails(2, &["destroy", "--postgres-url", &url]);
     assert!(refused.contains("nothing was changed") && refused.contains("--yes"), "{refused}");
     succeeds(&["destroy", "--postgres-url", &url, "--yes"]);
     assert_eq!(dump_schema(&source, "app").await, before);
@@ -65,7 +71,8 @@ async fn changes_go_to_standard_output_as_json_lines() {
     succeeds(&["init", "--postgres-url", &url]);
     let config = Config::raw(&format!("source: {{postgres: {{url: \"{url}\"}}}}\ntarget: {{stdout: {{}}}}\n"));
     let replicator = Replicator::run(&config);
-    here.batch("BEGIN; INSERT INTO item VALUES (1000, 'quo\"ted'); UPDATE item SET t = NULL WHERE id = 1; COMMIT").await;
+    here.batch("BEGIN; INSERT INTO item VALUES (1000, 'quo\"ted'); UPDATE item SET t = NULL WHERE id = 1; COMMIT")
+        .await;
     here.batch("DELETE FROM item WHERE id = 2; TRUNCATE keyless").await;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while !replicator.log().contains("truncate") {
@@ -94,9 +101,9 @@ async fn health_status_and_metrics_are_served_while_it_runs() {
         "{yaml}instrumentation:\n  health: {{enabled: true, address: \"127.0.0.1:{port}\"}}\n  metrics: {{prometheus: {{enabled: true}}}}\n"
     ));
     succeeds(&["init", "-c", &config.path()]);
-    let _replicator = Replicator::run(&config);
+    let replicator = Replicator::run(&config);
     let there = target.client("app").await;
-    copied(&there).await;
+    copied(&there, &replicator).await;
     caught_up(&here, &there).await;
     let get = |path: &str| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();

@@ -23,10 +23,10 @@ async fn the_replicator_may_be_killed_while_it_copies_and_while_it_follows() {
     }
     let there = target.client("app").await;
     let mut replicator = Replicator::run(&config);
-    copied(&there).await;
+    copied(&there, &replicator).await;
     let conserved = Conserved::watch(&target.url("app"));
     for _ in 0..5 {
-        load.progress(load.acknowledged() + 40).await;
+        load.progress(40).await;
         replicator.kill9();
         replicator = Replicator::run(&config);
     }
@@ -46,17 +46,17 @@ async fn either_server_may_be_killed_while_it_follows() {
     let config = both(&source, &target);
     succeeds(&["init", "-c", &config.path()]);
     let mut replicator = Replicator::run(&config);
-    copied(&target.client("app").await).await;
+    copied(&target.client("app").await, &replicator).await;
     let load = Load::start_paced(&source.url("app"), seed(), 2, Duration::from_millis(5));
     for _ in 0..2 {
-        load.progress(load.acknowledged() + 40).await;
+        load.progress(40).await;
         target.kill9();
         target.start().await;
-        load.progress(load.acknowledged() + 40).await;
+        load.progress(40).await;
         source.kill9();
         source.start().await;
     }
-    load.progress(load.acknowledged() + 40).await;
+    load.progress(40).await;
     let report = load.stop().await;
     caught_up(&source.client("app").await, &target.client("app").await).await;
     replicator.assert_running();

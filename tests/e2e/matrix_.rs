@@ -32,13 +32,16 @@ async fn a_database_with_many_types_is_copied_and_followed() {
          INSERT INTO m SELECT n, '2025-12-01'::date + n % 60 FROM generate_series(1, 300) AS n ON CONFLICT DO NOTHING;
          INSERT INTO journal SELECT 'line', n % 3 FROM generate_series(1, 100) AS n;";
     here.batch(rows).await;
-    here.batch("INSERT INTO parent SELECT generate_series(1, 50); INSERT INTO child (parent_id) SELECT generate_series(1, 50)").await;
+    here.batch(
+        "INSERT INTO parent SELECT generate_series(1, 50); INSERT INTO child (parent_id) SELECT generate_series(1, 50)",
+    )
+    .await;
     let config = both(&source, &target);
     succeeds(&["init", "-c", &config.path()]);
     here.batch("UPDATE journal SET what = 'between init and copy' WHERE n = 1").await;
     let mut replicator = Replicator::run(&config);
     let there = target.client("app").await;
-    copied(&there).await;
+    copied(&there, &replicator).await;
     here.batch(&rows.replace("CONFLICT DO NOTHING", "CONFLICT (id, at) DO NOTHING")).await;
     here.batch(
         "UPDATE \"Odd schema\".\"Many types\" SET m = 'happy', n = -n, ar = ar || 7 WHERE id % 3 = 0;

@@ -80,7 +80,7 @@ async fn a_stream_that_meets_an_unknown_table_stops_and_names_it() {
     let config = both(&source, &target);
     succeeds(&["init", "-c", &config.path()]);
     let mut replicator = Replicator::run(&config);
-    copied(&target.client("app").await).await;
+    copied(&target.client("app").await, &replicator).await;
     here.batch("CREATE TABLE newcomer (id int PRIMARY KEY); INSERT INTO newcomer VALUES (1)").await;
     assert_eq!(replicator.ends().await.code(), Some(1));
     assert!(replicator.log().contains("\"newcomer\" is not on the target"), "{}", replicator.log());

@@ -145,14 +145,25 @@ pub async fn caught_up(source: &Client, target: &Client) {
 }
 
 /// Waits until the copy on the target is complete.
-pub async fn copied(target: &Client) {
-    target.wait_until("SELECT to_regclass('pgstream.snapshot_steps') IS NOT NULL", "t").await;
+pub async fn copied(target: &Client, replicator: &Replicator) {
+    let copying = copy_completes(target);
+    let limit = Duration::from_secs(50);
+    if tokio::time::timeout(limit, copying).await.is_err() {
+        panic!("not copied within {limit:?}:\n{}", replicator.log());
+    }
+}
+
+async fn copy_completes(target: &Client) {
+    target
+        .wait_until_within(Duration::from_secs(60), "SELECT to_regclass('pgstream.snapshot_steps') IS NOT NULL", "t")
+        .await;
     let complete = "SELECT count(*) FROM pgstream.snapshot_steps WHERE step = 'complete'";
     target.wait_until_within(Duration::from_secs(60), complete, "1").await;
 }
 
 /// Both databases called `app`, copied and then followed.
 pub fn both(source: &Cluster, target: &Cluster) -> Config {
-    let retry = "mode: snapshot_and_replication\nretry_policy: {exponential: {initial_interval: 100, max_interval: 1000}}";
+    let retry =
+        "mode: snapshot_and_replication\nretry_policy: {exponential: {initial_interval: 100, max_interval: 1000}}";
     Config::new(&source.url("app"), &target.url("app"), retry, "")
 }

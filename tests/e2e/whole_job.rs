@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pgstream_testkit::{
-    Conserved, Load, assert_accounts, assert_journal, assert_same_rows, assert_same_schema, assert_sequences_not_behind,
-    pair, seed,
+    Conserved, Load, assert_accounts, assert_journal, assert_same_rows, assert_same_schema,
+    assert_sequences_not_behind, pair, seed,
 };
 
 use crate::replicator::{MARKER, Replicator, both, caught_up, copied, succeeds};
@@ -22,9 +22,9 @@ async fn a_database_is_initialised_copied_and_followed_under_load() {
     load.progress(50).await;
     let replicator = Replicator::run(&config);
     let there = target.client("app").await;
-    copied(&there).await;
+    copied(&there, &replicator).await;
     let conserved = Conserved::watch(&target.url("app"));
-    load.progress(load.acknowledged() + 200).await;
+    load.progress(200).await;
     let report = load.stop().await;
     caught_up(&here, &there).await;
     conserved.stop().await;

@@ -41,7 +41,7 @@ pub(crate) struct Dump {
 }
 
 /// Then the snapshot is given up, which lets the waiting statement through, and taken again.
-const LOCK_WAIT_MS: u32 = 10_000;
+const LOCK_WAIT_MS: u32 = 2_000;
 
 impl Dump {
     /// Dumps the schema of `source` as the snapshot sees it.
