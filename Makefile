@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint matrix demo
+.PHONY: help setup test lint matrix demo bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,3 +27,7 @@ test: lint ## Everything that CI checks
 
 matrix: ## The matrix_* tests from each PostgreSQL version to the newest
 	@scripts/matrix
+
+bench: setup ## How fast backlogs are applied, beside the server's own subscription
+	@echo "building with optimisations (several minutes the first time)"
+	@cargo run --locked --release -q -p pgstream-engine --example backlog
