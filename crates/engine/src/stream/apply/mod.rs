@@ -99,7 +99,7 @@ impl Applier {
                 biased;
                 work = todo.recv() => match work {
                     Some(Work::Chunk(chunk)) => {
-                        self.chunk(chunk).await?;
+                        self.chunk(*chunk).await?;
                         self.report.send_modify(|applied| applied.done += 1);
                     }
                     Some(Work::Idle(end)) => {
