@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint matrix demo
+.PHONY: help setup test lint matrix demo bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -7,8 +7,10 @@ help: ## List the targets
 setup: ## Fetch PostgreSQL 18 and the client tools into a cache outside the repository
 	@scripts/fetch-postgres
 
-demo: setup ## Replicate between two local servers, live
-	cargo run -q -p pgstream-aws --example demo
+demo: setup ## Replicate between two local servers, live (KEEP=1 leaves them running)
+	@echo "building pgstream-aws and the demo (a few minutes the first time)"
+	@cargo build --locked -p pgstream-aws --bin pgstream-aws --example demo
+	@KEEP="$(KEEP)" cargo run --locked -q -p pgstream-aws --example demo
 
 lint: ## Formatting and clippy
 	@scripts/step format cargo fmt --all --check
@@ -25,3 +27,7 @@ test: lint ## Everything that CI checks
 
 matrix: ## The matrix_* tests from each PostgreSQL version to the newest
 	@scripts/matrix
+
+bench: setup ## How fast backlogs are applied, beside the server's own subscription
+	@echo "building with optimisations (several minutes the first time)"
+	@cargo run --locked --release -q -p pgstream-engine --example backlog

@@ -73,7 +73,7 @@ pub struct SourceArgs {
     /// Source database, instead of source.postgres.url
     #[arg(long, value_name = "URL", visible_alias = "source-url")]
     pub postgres_url: Option<String>,
-    /// Replication slot, instead of pgstream_<db>_slot
+    /// Replication slot, instead of pgstream_DB_slot
     #[arg(long, value_name = "NAME")]
     pub replication_slot: Option<String>,
 }
@@ -189,7 +189,7 @@ pub struct Run {
     /// Target database, instead of target.postgres.url
     #[arg(long, value_name = "URL")]
     pub target_url: Option<String>,
-    /// Replication slot, instead of pgstream_<db>_slot
+    /// Replication slot, instead of pgstream_DB_slot
     #[arg(long, value_name = "NAME")]
     pub replication_slot: Option<String>,
     /// Tables to copy before following, separated by commas: t, schema.t, schema.*, *.t

@@ -19,32 +19,38 @@ pub async fn run(arguments: &Destroy, common: &Common, cancel: &CancellationToke
     let settings = DestroySettings { slot: loaded.pipeline.source.slot.clone(), part: arguments.part.part() };
     let server = configure::source(&loaded)?;
     let plan = destroy::plan(&server, &settings).await?;
-    if !arguments.json {
-        println!("On {server}:");
-        for step in plan.steps() {
-            output::step(&step);
-        }
+    let json = arguments.json;
+    if !json {
         if plan.is_empty() {
-            println!("Nothing to remove.");
+            plan.steps().for_each(|step| output::planned(&step));
+            output::line(format_args!("Nothing to remove on {server}."));
             return Ok(());
         }
+        output::line(format_args!("On {server} this would:"));
+        plan.steps().for_each(|step| output::planned(&step));
         if !arguments.yes {
             confirm()?;
         }
+        output::line("Doing it:");
     }
-    let steps = destroy::destroy(&server, &settings, &plan, cancel, |_| ()).await?;
-    if arguments.json {
+    let steps = destroy::destroy(&server, &settings, &plan, cancel, |step| {
+        if !json {
+            output::step(step);
+        }
+    })
+    .await?;
+    if json {
         return output::json(&steps);
     }
-    println!("Done.");
+    output::line("Done.");
     Ok(())
 }
 
 fn confirm() -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::NotConfirmed);
+        return Err(Failure::NobodyToAsk);
     }
-    match dialoguer::Confirm::new().with_prompt("Remove this?").default(false).interact() {
+    match dialoguer::Confirm::new().with_prompt("Go ahead?").default(false).interact() {
         Ok(true) => Ok(()),
         Ok(false) | Err(_) => Err(Failure::NotConfirmed),
     }

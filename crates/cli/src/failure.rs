@@ -15,7 +15,7 @@ pub enum Failure {
     #[diagnostic(transparent)]
     Config(#[from] ConfigErrors),
     /// A connection URL cannot be used.
-    #[error("{which}: {source}")]
+    #[error("{which}: {}", source.problem)]
     #[diagnostic(code(config::url), help("{}", source.fix.as_deref().unwrap_or("write postgresql://user:password@host:5432/database")))]
     Url {
         /// Which one.
@@ -55,9 +55,13 @@ pub enum Failure {
         source: std::io::Error,
     },
     /// The user did not agree.
-    #[error("nothing was changed")]
-    #[diagnostic(code(usage::not_confirmed), help("answer y, or give --yes where nobody can answer"))]
+    #[error("not confirmed: nothing was changed")]
+    #[diagnostic(code(usage::not_confirmed))]
     NotConfirmed,
+    /// There is nobody to ask.
+    #[error("nothing was changed: standard input is not a terminal, so nobody can be asked")]
+    #[diagnostic(code(usage::nobody_to_ask), help("read what would be done above, then give --yes"))]
+    NobodyToAsk,
 }
 
 impl From<replicate::Error> for Failure {
@@ -76,7 +80,8 @@ impl Failure {
     /// 2 for what the user wrote, 1 for what happened.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Url { .. } | Self::StdoutSnapshot => 2,
+            Self::Config(_) | Self::Url { .. } | Self::StdoutSnapshot | Self::NobodyToAsk => 2,
+            Self::Source(source::Error::SlotName { .. }) => 2,
             _ => 1,
         }
     }
@@ -86,9 +91,13 @@ impl Failure {
         let code = self.code().map(|code| code.to_string());
         let help = self.help().map(|help| help.to_string());
         let causes = self.causes();
+        let problems: Vec<&dyn Diagnostic> = self.related().into_iter().flatten().collect();
         if json {
-            let line =
+            let mut line =
                 json!({ "level": "ERROR", "message": self.to_string(), "code": code, "causes": causes, "help": help });
+            if !problems.is_empty() {
+                line["problems"] = problems.iter().map(|problem| problem_json(*problem)).collect();
+            }
             eprintln!("{line}");
             return;
         }
@@ -99,6 +108,13 @@ impl Failure {
         }
         for cause in causes {
             eprintln!("  because: {cause}");
+        }
+        for problem in problems {
+            let code = problem.code().map(|code| format!("[{code}] ")).unwrap_or_default();
+            eprintln!("  {} {code}{problem}", style("-").red().for_stderr());
+            if let Some(help) = problem.help() {
+                eprintln!("    {} {help}", style("fix:").cyan().for_stderr());
+            }
         }
         if let Some(help) = help {
             eprintln!("  {} {help}", style("help:").cyan().for_stderr());
@@ -120,4 +136,12 @@ impl Failure {
         }
         causes
     }
+}
+
+fn problem_json(problem: &dyn Diagnostic) -> serde_json::Value {
+    json!({
+        "code": problem.code().map(|code| code.to_string()),
+        "message": problem.to_string(),
+        "help": problem.help().map(|help| help.to_string()),
+    })
 }

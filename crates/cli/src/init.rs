@@ -36,8 +36,11 @@ pub async fn run(arguments: &Prepare, common: &Common, cancel: &CancellationToke
         output::warning(warning);
     }
     match &report.consistent_point {
-        Some(point) => println!("Ready: slot {} on {} keeps every change from {point} on.", report.slot, report.server),
-        None => println!("Ready: publication {} on {}.", report.publication, report.server),
+        Some(point) => output::line(format_args!(
+            "Ready: slot {} on {} keeps every change from {point} on.",
+            report.slot, report.server
+        )),
+        None => output::line(format_args!("Ready: publication {} on {}.", report.publication, report.server)),
     }
     Ok(())
 }

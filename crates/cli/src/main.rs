@@ -60,7 +60,7 @@ async fn execute(cli: &Cli, screen: &Screen, cancel: &CancellationToken) -> Resu
         Command::Snapshot(arguments) => Box::pin(snapshot::run(arguments, common, screen, cancel)).await.map(|()| true),
         Command::Run(arguments) => Box::pin(run::run(arguments, common, screen, cancel)).await.map(|()| true),
         Command::Version => {
-            println!("pgstream-aws {}", env!("CARGO_PKG_VERSION"));
+            output::line(format_args!("pgstream-aws {}", env!("CARGO_PKG_VERSION")));
             Ok(true)
         }
         Command::Completions { shell } => {

@@ -81,13 +81,13 @@ fn report(summary: Option<Summary>, as_json: bool) -> Result<(), Failure> {
     for notice in &summary.notices {
         output::warning(notice);
     }
-    println!(
+    output::line(format_args!(
         "Copied {} tables, {} rows, {}; {} were there before.",
         summary.tables,
         HumanCount(summary.rows),
         HumanBytes(summary.bytes),
         summary.tables_before
-    );
+    ));
     Ok(())
 }
 

@@ -27,13 +27,13 @@ pub async fn run(arguments: &arguments::Status, common: &Common) -> Result<bool,
         output::json(&status)?;
         return Ok(good);
     }
-    println!("{}", table(&status));
+    output::line(table(&status));
     for finding in &status.findings {
-        println!("{} {}", style(format!("[{}]", finding.code)).red(), finding.message);
-        println!("  {} {}", style("fix:").cyan(), finding.fix);
+        output::line(format_args!("{} {}", style(format!("[{}]", finding.code)).red(), finding.message));
+        output::line(format_args!("  {} {}", style("fix:").cyan(), finding.fix));
     }
     if good {
-        println!("{}", style("Nothing is wrong.").green());
+        output::line(style("Nothing is wrong.").green());
     }
     Ok(good)
 }

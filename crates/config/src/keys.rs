@@ -1,237 +1,286 @@
-//! Every key that a configuration may have: one table for reading, for "did you mean", and for the documentation.
+//! Every key there is: the one table that reading, the search for the nearest key, the environment and the
+//! documentation follow.
+//!
+//! ```text
+//!  Key { path, kind, default, variable } ──┬─> which keys a file may hold, and what stands under them
+//!                                          ├─> which variables are read
+//!                                          ├─> the value when nothing is written
+//!                                          └─> docs/configuration.md
+//! ```
 
-/// What a value must look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Any text.
-    Text,
-    /// A connection URL: holds a password, is never shown.
-    Secret,
-    /// `true` or `false`.
-    Bool,
-    /// A whole number, not negative.
-    Count,
-    /// A whole number, at least one.
-    Positive,
-    /// A fraction between 0 and 1.
-    Ratio,
-    /// Bytes: a number or `64MiB`.
-    Size,
-    /// A duration in milliseconds.
-    Millis,
-    /// A duration in seconds.
-    Seconds,
-    /// One of these.
-    OneOf(&'static [&'static str]),
-    /// A list of texts.
-    Texts,
-    /// A list of table patterns.
-    Tables,
-    /// A list of table patterns without wildcards.
-    ExactTables,
-    /// A list of `name=value`.
-    Assignments,
-    /// A list of object types.
-    ObjectTypes,
-    /// A section with a form of its own.
-    Section,
-}
+mod modifiers;
+mod source;
+mod target;
 
-/// How far a key is supported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Support {
-    /// It does what it says.
-    Works,
-    /// It is accepted; what it asked for happens in another way, which this says.
-    Accepted(&'static str),
-    /// It is understood, and not available in this version.
-    NotYet,
-    /// It will not be.
-    Never(&'static str),
-}
+use crate::pipeline::ObjectType;
 
 /// One key.
 #[derive(Debug, Clone, Copy)]
-pub struct Key {
-    /// Dotted path in the YAML file.
+pub(crate) struct Key {
+    /// Dotted; a segment `[]` stands for the items of a list, `*` for any name.
     pub path: &'static str,
-    /// Environment variable, if it has one.
-    pub env: Option<&'static str>,
-    /// Form of the value.
     pub kind: Kind,
-    /// Default as the documentation shows it; empty for none.
-    pub default: &'static str,
-    /// What it means.
-    pub doc: &'static str,
-    /// How far it is supported.
-    pub support: Support,
+    pub default: Standard,
+    /// The environment variable that says the same.
+    pub variable: Option<&'static str>,
+    /// Another spelling of this key, by its last segment.
+    pub alias: Option<&'static str>,
+    /// For the documentation; one sentence without its full stop.
+    pub meaning: &'static str,
 }
 
-const fn key(path: &'static str, env: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
-    let env = if env.is_empty() { None } else { Some(env) };
-    Key { path, env, kind, default, doc, support: Support::Works }
+/// What stands under a key.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    /// More keys.
+    Section,
+    /// Anything; not looked into.
+    Free,
+    /// A list of sections.
+    Sections,
+    /// Text in one line, not empty.
+    Text,
+    /// A connection URL. Secret.
+    Url,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number from this one on.
+    Count(u64),
+    /// A number of bytes, at least one.
+    Bytes,
+    /// Milliseconds in a file, `500ms` in a variable.
+    Millis,
+    /// Seconds in a file, `60s` in a variable.
+    Seconds,
+    /// Between 0 and 1.
+    Ratio,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Table patterns.
+    Patterns,
+    /// Table patterns without wildcards.
+    Tables,
+    /// Names.
+    Names,
+    /// Object types, with or without comments.
+    Types(&'static [(&'static str, ObjectType)]),
+    /// `name=value` settings.
+    Settings,
+    /// The path of a file.
+    Path,
+    /// `host:port`.
+    Address,
+    /// The path part of a URL.
+    HttpPath,
+    /// The name of a replication slot.
+    Slot,
+}
+
+impl Kind {
+    /// In a word or two, for the documentation and errors.
+    pub(crate) fn describe(self) -> String {
+        match self {
+            Self::Section => "section".into(),
+            Self::Free => "anything".into(),
+            Self::Sections => "list of sections".into(),
+            Self::Text => "text".into(),
+            Self::Url => "URL, secret".into(),
+            Self::Flag => "true or false".into(),
+            Self::Count(0) => "whole number".into(),
+            Self::Count(from) => format!("whole number, {from} or more"),
+            Self::Bytes => "size: bytes or `64MiB`".into(),
+            Self::Millis => "milliseconds, or `500ms`, `30s`".into(),
+            Self::Seconds => "seconds, or `60s`, `1m`".into(),
+            Self::Ratio => "number from 0 to 1".into(),
+            Self::Word(words) => format!("`{}`", words.join("`, `")),
+            Self::Patterns => "list of table patterns".into(),
+            Self::Tables => "list of tables, no wildcards".into(),
+            Self::Names => "list of names".into(),
+            Self::Types(_) => "list of object types".into(),
+            Self::Settings => "list of `name=value`".into(),
+            Self::Path => "file".into(),
+            Self::Address => "`host:port`".into(),
+            Self::HttpPath => "path that starts with `/`".into(),
+            Self::Slot => "slot name".into(),
+        }
+    }
+}
+
+/// What holds when a key is not written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Standard {
+    /// Nothing; or what the meaning says.
+    None,
+    Flag(bool),
+    Count(u64),
+    Bytes(u64),
+    Millis(u64),
+    Seconds(u64),
+    Word(&'static str),
+    Text(&'static str),
+    /// Something that depends on the rest, in words.
+    Depends(&'static str),
+}
+
+impl Standard {
+    /// As one would write it.
+    pub(crate) fn describe(self) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::Flag(flag) => format!("`{flag}`"),
+            Self::Count(n) | Self::Millis(n) | Self::Seconds(n) => format!("`{n}`"),
+            Self::Bytes(bytes) => match bytes {
+                n if n != 0 && n % (1 << 20) == 0 => format!("`{}MiB`", n >> 20),
+                n => format!("`{n}`"),
+            },
+            Self::Word(word) | Self::Text(word) => format!("`{word}`"),
+            Self::Depends(words) => words.to_owned(),
+        }
+    }
+}
+
+const fn key(path: &'static str, kind: Kind, meaning: &'static str) -> Key {
+    Key { path, kind, default: Standard::None, variable: None, alias: None, meaning }
 }
 
 impl Key {
-    const fn accepted(mut self, notice: &'static str) -> Self {
-        self.support = Support::Accepted(notice);
+    const fn or(mut self, default: Standard) -> Self {
+        self.default = default;
         self
     }
 
-    const fn not_yet(mut self) -> Self {
-        self.support = Support::NotYet;
+    const fn env(mut self, variable: &'static str) -> Self {
+        self.variable = Some(variable);
         self
     }
 
-    const fn never(mut self, why: &'static str) -> Self {
-        self.support = Support::Never(why);
+    const fn also(mut self, alias: &'static str) -> Self {
+        self.alias = Some(alias);
         self
+    }
+
+    /// Its last segment.
+    pub(crate) fn name(&self) -> &'static str {
+        self.path.rsplit('.').next().unwrap_or(self.path)
+    }
+
+    /// Whether only a variable can say it.
+    pub(crate) fn is_variable_only(&self) -> bool {
+        self.path.starts_with('$')
     }
 }
 
-/// The names of object types, as filters write them.
-pub const OBJECT_TYPES: &[&str] = &[
-    "tables",
-    "sequences",
-    "types",
-    "indexes",
-    "constraints",
-    "functions",
-    "views",
-    "materialized_views",
-    "triggers",
-    "event_triggers",
-    "policies",
-    "rules",
-    "comments",
-    "extensions",
-    "collations",
-    "text_search",
-];
-
-const LEVELS: &[&str] = &["trace", "debug", "info", "warn", "error", "fatal", "panic"];
-const NOT_A_TARGET: &str = "changes go to target.postgres or target.stdout";
-const NOT_A_SOURCE: &str = "changes come from source.postgres";
-
-use Kind::{
-    Assignments, Bool, Count, ExactTables, Millis, ObjectTypes, OneOf, Positive, Ratio, Seconds, Secret, Section, Size,
-    Tables, Text, Texts,
-};
-
-/// All keys, in the order of the documentation.
-#[rustfmt::skip]
-pub const KEYS: &[Key] = &[
-    key("source.postgres.url", "PGSTREAM_POSTGRES_LISTENER_URL", Secret, "", "Source database: `postgresql://…` with libpq parameters."),
-    key("source.postgres.mode", "PGSTREAM_POSTGRES_MODE", OneOf(&["replication", "snapshot", "snapshot_and_replication"]), "replication", "Follow only, copy only, or copy and then follow."),
-    key("source.postgres.snapshot.mode", "PGSTREAM_POSTGRES_SNAPSHOT_MODE", OneOf(&["full", "schema", "data"]), "full", "Copy roles, schema and rows; roles and schema; or rows into tables that exist."),
-    key("source.postgres.snapshot.tables", "PGSTREAM_POSTGRES_SNAPSHOT_TABLES", Tables, "all", "Tables to copy: `t`, `schema.t`, `schema.*`, `*.t`, `*.*`; without a schema, `public`."),
-    key("source.postgres.snapshot.excluded_tables", "PGSTREAM_POSTGRES_SNAPSHOT_EXCLUDED_TABLES", ExactTables, "", "Tables left out; beats every other list."),
-    key("source.postgres.snapshot.schema_only_tables", "PGSTREAM_POSTGRES_SNAPSHOT_SCHEMA_ONLY_TABLES", Tables, "", "Tables copied without rows; an explicit `tables` entry beats a wildcard here."),
-    key("source.postgres.snapshot.snapshot_workers", "PGSTREAM_POSTGRES_SNAPSHOT_WORKERS", Positive, "1", "Schemas copied at the same time; multiplies `table_workers`."),
-    key("source.postgres.snapshot.disable_progress_tracking", "PGSTREAM_POSTGRES_SNAPSHOT_DISABLE_PROGRESS_TRACKING", Bool, "false", "Show no progress bars."),
-    key("source.postgres.snapshot.recorder.postgres_url", "PGSTREAM_POSTGRES_SNAPSHOT_STORE_URL", Secret, "", "Where finished tables were recorded.").accepted("finished tables are recorded on the target, in pgstream.snapshot_ledger; this URL is not used"),
-    key("source.postgres.snapshot.recorder.repeatable_snapshots", "PGSTREAM_POSTGRES_SNAPSHOT_STORE_REPEATABLE", Bool, "false", "Copy finished tables again at every start."),
-    key("source.postgres.snapshot.data.schema_workers", "PGSTREAM_POSTGRES_SNAPSHOT_SCHEMA_WORKERS", Positive, "4", "Indexes and constraints built at the same time."),
-    key("source.postgres.snapshot.data.table_workers", "PGSTREAM_POSTGRES_SNAPSHOT_TABLE_WORKERS", Positive, "4", "Tables, or parts of big tables, copied at the same time."),
-    key("source.postgres.snapshot.data.batch_bytes", "PGSTREAM_POSTGRES_SNAPSHOT_BATCH_BYTES", Size, "80MiB", "Size of one part of a big table."),
-    key("source.postgres.snapshot.data.max_connections", "PGSTREAM_POSTGRES_SNAPSHOT_MAX_CONNECTIONS", Positive, "50", "Most connections to the source while copying."),
-    key("source.postgres.snapshot.schema.mode", "", OneOf(&["pgdump_pgrestore", "schemalog"]), "pgdump_pgrestore", "Legacy.").accepted("the schema is always copied with pg_dump and pg_restore"),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.clean_target_db", "PGSTREAM_POSTGRES_SNAPSHOT_CLEAN_TARGET_DB", Bool, "false", "Build the database anew beside the present one and swap them when it is complete."),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.create_target_db", "PGSTREAM_POSTGRES_SNAPSHOT_CREATE_TARGET_DB", Bool, "false", "Create the target database when it is missing."),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.include_global_db_objects", "PGSTREAM_POSTGRES_SNAPSHOT_INCLUDE_GLOBAL_DB_OBJECTS", Bool, "false", "Copy database-level settings too."),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.no_owner", "PGSTREAM_POSTGRES_SNAPSHOT_NO_OWNER", Bool, "false", "Leave everything to the connecting role."),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.no_privileges", "PGSTREAM_POSTGRES_SNAPSHOT_NO_PRIVILEGES", Bool, "false", "Leave out grants."),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.role", "PGSTREAM_POSTGRES_SNAPSHOT_ROLE", Text, "", "Act as this role while dumping and restoring."),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.roles_snapshot_mode", "PGSTREAM_POSTGRES_SNAPSHOT_ROLES_SNAPSHOT_MODE", OneOf(&["disabled", "no_passwords", "enabled"]), "no_passwords", "Copy no roles, roles without passwords, or roles with password hashes."),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.exclude_security_labels", "PGSTREAM_POSTGRES_SNAPSHOT_EXCLUDED_SECURITY_LABELS", Texts, "", "Providers whose security labels are left out; `*` for all."),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.excluded_security_labels", "", Texts, "", "Another spelling of `exclude_security_labels`."),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.refresh_materialized_views", "PGSTREAM_POSTGRES_SNAPSHOT_REFRESH_MATERIALIZED_VIEWS", Bool, "false", "Fill materialized views after the copy."),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.index_constraint_session_settings", "", Assignments, "", "Session settings for index and constraint builds, e.g. `maintenance_work_mem=4GB`."),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.index_restore_workers", "", Positive, "schema_workers", "Another spelling of `data.schema_workers`."),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.dump_file", "PGSTREAM_POSTGRES_SNAPSHOT_SCHEMA_DUMP_FILE", Text, "", "Keep the schema dump in this file."),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.include_object_types", "", ObjectTypes, "all", "Only these kinds of objects."),
-    key("source.postgres.snapshot.schema.pgdump_pgrestore.exclude_object_types", "", ObjectTypes, "", "All but these kinds of objects."),
-    key("source.postgres.replication.replication_slot", "PGSTREAM_POSTGRES_REPLICATION_SLOT_NAME", Text, "pgstream_<db>_slot", "Name of the slot; the database in lower case, `.` and `-` as `_`."),
-    key("source.postgres.replication.plugin.include_xids", "PGSTREAM_POSTGRES_REPLICATION_PLUGIN_INCLUDE_XIDS", Bool, "", "wal2json option.").accepted("pgoutput always sends transaction ids"),
-    key("source.postgres.replication.plugin.add_tables", "PGSTREAM_POSTGRES_REPLICATION_PLUGIN_ADD_TABLES", Tables, "", "wal2json option.").accepted("these tables become the publication's list"),
-    key("source.postgres.replication.plugin.filter_tables", "PGSTREAM_POSTGRES_REPLICATION_PLUGIN_FILTER_TABLES", Tables, "", "wal2json option.").accepted("these tables are left out of the publication"),
-    key("source.postgres.retry_policy.disable_retries", "PGSTREAM_POSTGRES_LISTENER_DISABLE_RETRIES", Bool, "false", "Stop at the first transient error."),
-    key("source.postgres.retry_policy.exponential.initial_interval", "PGSTREAM_POSTGRES_LISTENER_EXP_BACKOFF_INITIAL_INTERVAL", Millis, "500", "First wait; doubles up to `max_interval`."),
-    key("source.postgres.retry_policy.exponential.max_interval", "PGSTREAM_POSTGRES_LISTENER_EXP_BACKOFF_MAX_INTERVAL", Millis, "5000", "Longest wait."),
-    key("source.postgres.retry_policy.exponential.max_retries", "PGSTREAM_POSTGRES_LISTENER_EXP_BACKOFF_MAX_RETRIES", Count, "no limit", "Tries after the first."),
-    key("source.postgres.retry_policy.exponential.max_elapsed_time", "", Millis, "no limit", "Give up after this long without progress."),
-    key("source.postgres.retry_policy.constant.interval", "PGSTREAM_POSTGRES_LISTENER_BACKOFF_INTERVAL", Millis, "", "Wait the same time between all tries."),
-    key("source.postgres.retry_policy.constant.max_retries", "PGSTREAM_POSTGRES_LISTENER_BACKOFF_MAX_RETRIES", Count, "no limit", "Tries after the first."),
-    key("source.kafka", "", Section, "", "Kafka as a source.").never(NOT_A_SOURCE),
-    key("target.postgres.url", "PGSTREAM_POSTGRES_WRITER_TARGET_URL", Secret, "", "Target database."),
-    key("target.postgres.max_connections", "PGSTREAM_POSTGRES_WRITER_MAX_CONNECTIONS", Positive, "50", "Most connections to the target while copying."),
-    key("target.postgres.disable_triggers", "PGSTREAM_POSTGRES_WRITER_DISABLE_TRIGGERS", Bool, "when the role may", "Write under `session_replication_role = replica`. Not written: done when the role may set it."),
-    key("target.postgres.on_conflict_action", "PGSTREAM_POSTGRES_WRITER_ON_CONFLICT_ACTION", OneOf(&["error", "nothing", "update"]), "error", "What the copy does with rows that were on the target before."),
-    key("target.postgres.strict_mode", "PGSTREAM_POSTGRES_WRITER_STRICT_MODE", Bool, "true", "Stop at the first change that cannot be applied. Always so: `false` is refused."),
-    key("target.postgres.ignore_ddl", "PGSTREAM_POSTGRES_WRITER_IGNORE_DDL", Bool, "false", "Do not replay schema changes.").accepted("schema changes are not replayed in this version; a changed table stops the stream"),
-    key("target.postgres.include_ddl_object_types", "", ObjectTypes, "", "Kinds of objects whose changes are replayed.").not_yet(),
-    key("target.postgres.exclude_ddl_object_types", "", ObjectTypes, "", "Kinds of objects whose changes are not replayed.").not_yet(),
-    key("target.postgres.schema_log_store_url", "PGSTREAM_POSTGRES_WRITER_SCHEMALOG_STORE_URL", Secret, "", "Legacy.").accepted("the schema log is read from the stream; this URL is not used"),
-    key("target.postgres.retry_policy.disable_retries", "PGSTREAM_POSTGRES_WRITER_DISABLE_RETRIES", Bool, "false", "Stop at the first transient error of the target."),
-    key("target.postgres.retry_policy.exponential.initial_interval", "PGSTREAM_POSTGRES_WRITER_EXP_BACKOFF_INITIAL_INTERVAL", Millis, "500", "First wait."),
-    key("target.postgres.retry_policy.exponential.max_interval", "PGSTREAM_POSTGRES_WRITER_EXP_BACKOFF_MAX_INTERVAL", Millis, "5000", "Longest wait."),
-    key("target.postgres.retry_policy.exponential.max_retries", "PGSTREAM_POSTGRES_WRITER_EXP_BACKOFF_MAX_RETRIES", Count, "no limit", "Tries after the first."),
-    key("target.postgres.retry_policy.exponential.max_elapsed_time", "", Millis, "no limit", "Give up after this long without progress."),
-    key("target.postgres.retry_policy.constant.interval", "PGSTREAM_POSTGRES_WRITER_BACKOFF_INTERVAL", Millis, "", "Wait the same time between all tries."),
-    key("target.postgres.retry_policy.constant.max_retries", "PGSTREAM_POSTGRES_WRITER_BACKOFF_MAX_RETRIES", Count, "no limit", "Tries after the first."),
-    key("target.postgres.batch.timeout", "PGSTREAM_POSTGRES_WRITER_BATCH_TIMEOUT", Millis, "0", "Batch timeout.").accepted("a batch leaves as soon as the target is ready for it, so nothing waits for a timeout"),
-    key("target.postgres.batch.size", "PGSTREAM_POSTGRES_WRITER_BATCH_SIZE", Positive, "20000", "Most changes in one batch; a larger transaction is applied in pieces inside one target transaction."),
-    key("target.postgres.batch.max_bytes", "PGSTREAM_POSTGRES_WRITER_BATCH_BYTES", Size, "8MiB", "Most bytes of changes in one batch."),
-    key("target.postgres.batch.max_queue_bytes", "PGSTREAM_POSTGRES_WRITER_MAX_QUEUE_BYTES", Size, "100MiB", "Most bytes between source and target; limits `max_bytes`, of which at most three batches exist."),
-    key("target.postgres.batch.ignore_send_errors", "PGSTREAM_POSTGRES_WRITER_BATCH_IGNORE_SEND_ERRORS", Bool, "false", "Drop what cannot be applied. `true` is refused: it loses rows."),
-    key("target.postgres.batch.auto_tune.enabled", "PGSTREAM_POSTGRES_WRITER_BATCH_AUTO_TUNE_ENABLE", Bool, "", "Tune the batch size.").accepted("batches always adapt to the backlog"),
-    key("target.postgres.batch.auto_tune.min_batch_bytes", "PGSTREAM_POSTGRES_WRITER_BATCH_AUTO_TUNE_MIN_BYTES", Size, "", "Tune the batch size.").accepted("batches always adapt to the backlog"),
-    key("target.postgres.batch.auto_tune.max_batch_bytes", "PGSTREAM_POSTGRES_WRITER_BATCH_AUTO_TUNE_MAX_BYTES", Size, "", "Tune the batch size.").accepted("batches always adapt to the backlog"),
-    key("target.postgres.batch.auto_tune.convergence_threshold", "PGSTREAM_POSTGRES_WRITER_BATCH_AUTO_TUNE_CONVERGENCE_THRESHOLD", Ratio, "", "Tune the batch size.").accepted("batches always adapt to the backlog"),
-    key("target.postgres.bulk_ingest.enabled", "PGSTREAM_POSTGRES_WRITER_BULK_INGEST_ENABLED", Bool, "", "Use COPY.").accepted("COPY is used wherever it is faster"),
-    key("target.postgres.bulk_ingest.copy_workers", "", Positive, "", "COPY workers.").accepted("the copy's parallelism is snapshot.data.table_workers"),
-    key("target.stdout", "", Section, "", "Write changes to standard output as newline-delimited JSON: `stdout: {}`."),
-    key("target.kafka", "", Section, "", "Kafka as a target.").never(NOT_A_TARGET),
-    key("target.search", "", Section, "", "A search engine as a target.").never(NOT_A_TARGET),
-    key("target.webhooks", "", Section, "", "Webhooks as a target.").never(NOT_A_TARGET),
-    key("modifiers.filter.include_tables", "PGSTREAM_FILTER_INCLUDE_TABLES", Tables, "all", "Tables that are followed and copied."),
-    key("modifiers.filter.exclude_tables", "PGSTREAM_FILTER_EXCLUDE_TABLES", Tables, "", "Tables that are not."),
-    key("modifiers.filter.schema_only_tables", "PGSTREAM_FILTER_SCHEMA_ONLY_TABLES", Tables, "", "Tables that exist on the target without rows."),
-    key("modifiers.sanitize.strip_null_char_bytes", "", Bool, "false", "Remove NUL characters from text.").accepted("PostgreSQL stores no NUL characters, so none can arrive from it"),
-    key("modifiers.injector.enabled", "", Bool, "", "Inject metadata.").accepted("not needed: rows are identified by their replica identity"),
-    key("modifiers.injector.source_url", "PGSTREAM_INJECTOR_STORE_POSTGRES_URL", Secret, "", "Inject metadata.").accepted("not needed: rows are identified by their replica identity"),
-    key("modifiers.injector.schemalog_url", "", Secret, "", "Inject metadata.").accepted("not needed: rows are identified by their replica identity"),
-    key("modifiers.transformations", "", Section, "", "Column transformers.").not_yet(),
-    key("instrumentation.metrics.endpoint", "PGSTREAM_METRICS_ENDPOINT", Text, "", "OTLP endpoint for metrics.").not_yet(),
-    key("instrumentation.metrics.collection_interval", "PGSTREAM_METRICS_COLLECTION_INTERVAL", Seconds, "60", "Seconds between two OTLP exports.").not_yet(),
-    key("instrumentation.metrics.prometheus.enabled", "PGSTREAM_METRICS_PROMETHEUS_ENABLED", Bool, "false", "Serve metrics for Prometheus on the health address."),
-    key("instrumentation.metrics.prometheus.endpoint", "PGSTREAM_METRICS_PROMETHEUS_ENDPOINT", Text, "/metrics", "Path of the Prometheus endpoint."),
-    key("instrumentation.traces.endpoint", "PGSTREAM_TRACES_ENDPOINT", Text, "", "OTLP endpoint for traces.").not_yet(),
-    key("instrumentation.traces.sample_ratio", "PGSTREAM_TRACES_SAMPLE_RATIO", Ratio, "", "Share of traces that is sampled.").not_yet(),
-    key("instrumentation.health.enabled", "PGSTREAM_HEALTH_CHECK_ENABLED", Bool, "false", "Serve `/health`, `/ready` and `/status`."),
-    key("instrumentation.health.address", "PGSTREAM_HEALTH_CHECK_ADDRESS", Text, "localhost:9910", "Where they are served."),
-    key("logging.level", "PGSTREAM_LOG_LEVEL", OneOf(LEVELS), "info", "Least severe level that is logged."),
-    key("logging.format.type", "PGSTREAM_LOG_FORMAT", OneOf(&["console", "json"]), "console", "Form of log lines."),
-    key("logging.format.no_color", "PGSTREAM_LOG_NO_COLOR", Bool, "false", "No colours in console log lines."),
-    key("aws", "", Section, "", "AWS integration.").not_yet(),
-];
-
-/// The key of this path.
-#[must_use]
-pub fn find(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == path)
+/// The whole table, in the order of the documentation.
+pub(crate) fn all() -> impl Iterator<Item = &'static Key> {
+    source::KEYS.iter().chain(target::KEYS).chain(modifiers::KEYS)
 }
 
-/// The names that may stand directly below `prefix` (empty for the top).
-#[must_use]
-pub fn children(prefix: &str) -> Vec<&'static str> {
-    let mut names: Vec<&str> = KEYS
-        .iter()
-        .filter_map(|key| match prefix {
-            "" => key.path.split('.').next(),
-            _ => key.path.strip_prefix(prefix)?.strip_prefix('.')?.split('.').next(),
-        })
-        .collect();
-    names.dedup();
-    names
+/// The key with this path.
+pub(crate) fn find(path: &str) -> Option<&'static Key> {
+    all().find(|key| key.path == path)
+}
+
+/// The key that this variable says.
+pub(crate) fn find_variable(variable: &str) -> Option<&'static Key> {
+    all().find(|key| key.variable == Some(variable))
+}
+
+/// The keys right under a section; the root is the empty path.
+pub(crate) fn under(section: &str) -> impl Iterator<Item = &'static Key> {
+    all().filter(move |key| {
+        let name = match section {
+            "" => Some(key.path),
+            section => key.path.strip_prefix(section).and_then(|rest| rest.strip_prefix('.')),
+        };
+        !key.is_variable_only() && name.is_some_and(|name| !name.contains('.'))
+    })
+}
+
+/// The key that `name` means under a section.
+pub(crate) fn child(section: &str, name: &str) -> Option<&'static Key> {
+    let mut any = None;
+    for key in under(section) {
+        if key.name() == name || key.alias == Some(name) {
+            return Some(key);
+        }
+        if key.name() == "*" {
+            any = Some(key);
+        }
+    }
+    any
+}
+
+/// The words of `pipeline::ObjectType`, as filters of a snapshot take them.
+pub(crate) const SNAPSHOT_TYPES: &[(&str, ObjectType)] = &[
+    ("tables", ObjectType::Tables),
+    ("sequences", ObjectType::Sequences),
+    ("types", ObjectType::Types),
+    ("indexes", ObjectType::Indexes),
+    ("constraints", ObjectType::Constraints),
+    ("functions", ObjectType::Functions),
+    ("views", ObjectType::Views),
+    ("materialized_views", ObjectType::MaterializedViews),
+    ("triggers", ObjectType::Triggers),
+    ("event_triggers", ObjectType::EventTriggers),
+    ("policies", ObjectType::Policies),
+    ("rules", ObjectType::Rules),
+    ("extensions", ObjectType::Extensions),
+    ("collations", ObjectType::Collations),
+    ("text_search", ObjectType::TextSearch),
+    ("comments", ObjectType::Comments),
+];
+
+/// The same for DDL, which knows no comments.
+pub(crate) const DDL_TYPES: &[(&str, ObjectType)] = SNAPSHOT_TYPES.split_at(SNAPSHOT_TYPES.len() - 1).0;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_path_and_variable_stands_once() {
+        let mut seen = HashSet::new();
+        for key in all() {
+            assert!(seen.insert(key.path), "{}", key.path);
+            assert!(key.variable.is_none_or(|variable| seen.insert(variable)), "{:?}", key.variable);
+            assert!(!key.meaning.ends_with('.') && !key.meaning.is_empty(), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn every_key_stands_under_a_section() {
+        for key in all().filter(|key| !key.is_variable_only()) {
+            if let Some((parent, _)) = key.path.rsplit_once('.') {
+                let kind = match parent.strip_suffix(".[]") {
+                    Some(list) => find(list).map(|key| key.kind),
+                    None => find(parent).map(|key| key.kind),
+                };
+                assert!(matches!(kind, Some(Kind::Section | Kind::Sections)), "{}", key.path);
+            }
+        }
+    }
+
+    #[test]
+    fn ddl_knows_no_comments() {
+        assert_eq!(DDL_TYPES.len(), 15);
+        assert!(DDL_TYPES.iter().all(|(_, kind)| *kind != ObjectType::Comments));
+    }
+
+    #[test]
+    fn defaults_fit_their_keys() {
+        for key in all() {
+            let fits = match (key.kind, key.default) {
+                (_, Standard::None | Standard::Depends(_)) => true,
+                (Kind::Flag, Standard::Flag(_)) | (Kind::Bytes, Standard::Bytes(_)) => true,
+                (Kind::Millis, Standard::Millis(_)) | (Kind::Seconds, Standard::Seconds(_)) => true,
+                (Kind::Count(from), Standard::Count(n)) => n >= from,
+                (Kind::Word(words), Standard::Word(word)) => words.contains(&word),
+                (Kind::Address | Kind::HttpPath, Standard::Text(_)) => true,
+                _ => false,
+            };
+            assert!(fits, "{}", key.path);
+        }
+    }
 }

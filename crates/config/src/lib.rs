@@ -2,22 +2,30 @@
 //!
 //! ```text
 //!  YAML | .env file ─┐
-//!  environment ──────┼─> File (what was written) ──> Pipeline (what it means) ──> engine
+//!  environment ──────┼─> Written (what was said) ──> Pipeline (what it means) ──> engine
 //!  flags ────────────┘        keys, lines                 patterns compiled, defaults filled
 //! ```
-//! Every error names the file, line, key and fix, and all of them come at once.
+//! Every error names the file, line, key and fix, and all of them come at once. No error, notice or `Debug` holds a
+//! password.
 
-mod documentation;
-pub mod error;
-pub mod keys;
-pub mod load;
+mod build;
+mod defaults;
+mod dotenv;
+mod error;
+mod keys;
+mod load;
+mod nearest;
+mod node;
 pub mod pattern;
 pub mod pipeline;
-mod read;
-mod tree;
+mod reference;
+mod secret;
+mod support;
+mod value;
 mod written;
+mod yaml;
 
-pub use documentation::documentation;
-pub use error::{ConfigErrors, redact_url};
-pub use load::{Loaded, Needs, Overrides, load, presentation};
-pub use read::Notice;
+pub use error::{Code, ConfigErrors, Notice, Place, Problem};
+pub use load::{Environment, Loaded, Needs, Overrides, load, presentation};
+pub use reference::reference;
+pub use secret::redact_url;

@@ -102,7 +102,7 @@ pub struct Snapshot {
     pub tables: TableFilter,
     /// Copy finished tables again (`snapshot.recorder.repeatable_snapshots`).
     pub repeat: bool,
-    /// Tables copied at the same time (`snapshot.data.table_workers` x `snapshot_workers`).
+    /// Tables and parts of tables copied at the same time; never more than `max_connections`.
     pub table_workers: NonZeroUsize,
     /// Schema work (indexes, constraints) done at the same time.
     pub schema_workers: NonZeroUsize,
@@ -185,32 +185,6 @@ pub enum ObjectType {
     Extensions,
     Collations,
     TextSearch,
-}
-
-impl ObjectType {
-    /// The kind that filters call so.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "tables" => Self::Tables,
-            "sequences" => Self::Sequences,
-            "types" => Self::Types,
-            "indexes" => Self::Indexes,
-            "constraints" => Self::Constraints,
-            "functions" => Self::Functions,
-            "views" => Self::Views,
-            "materialized_views" => Self::MaterializedViews,
-            "triggers" => Self::Triggers,
-            "event_triggers" => Self::EventTriggers,
-            "policies" => Self::Policies,
-            "rules" => Self::Rules,
-            "comments" => Self::Comments,
-            "extensions" => Self::Extensions,
-            "collations" => Self::Collations,
-            "text_search" => Self::TextSearch,
-            _ => return None,
-        })
-    }
 }
 
 /// One list or the other, never both.

@@ -1,240 +1,298 @@
-//! What was written, wherever it was: file, then environment, then flags; the later one wins.
-//!
-//! ```text
-//!  YAML ──walk──┐ unknown keys, ${VAR}
-//!  .env ────────┼──> Written: key -> (texts, where)
-//!  environment ─┤
-//!  flags ───────┘
-//! ```
+//! What was written, key by key: the file, then the environment over it, then the flags over both.
 
-use std::collections::BTreeMap;
+mod section;
 
-use crate::{
-    error::{ConfigError, Origin},
-    keys::{self, KEYS, Kind},
-    tree::{Node, Value},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
 };
 
-/// A value as text.
-#[derive(Debug, Clone)]
-pub enum Text {
-    /// One value.
-    One(String),
-    /// A list, each with its line.
-    Many(Vec<(String, u64)>),
-    /// A mapping where the key has a form of its own.
-    Section,
-}
+use secrecy::SecretString;
 
-/// All values by key, and what was wrong on the way.
+use crate::{
+    error::{Code, Notice, Place, Problem},
+    keys::{self, Key, Standard},
+    load::Environment,
+    nearest::nearest,
+    node::Node,
+    pattern::TablePattern,
+    pipeline::ObjectType,
+    support::{self, Status},
+    value::{self, Origin, Value},
+};
+
+pub(crate) use section::read_file;
+
+/// The values of all keys that were written, and what was wrong with the others.
 #[derive(Debug, Default)]
-pub struct Written {
-    /// Values by dotted key.
-    pub values: BTreeMap<&'static str, (Text, Origin)>,
-    /// What was wrong.
-    pub errors: Vec<ConfigError>,
+pub(crate) struct Written {
+    entries: BTreeMap<&'static str, Entry>,
+    /// Sections of the file, also empty ones.
+    sections: BTreeMap<&'static str, Place>,
+    /// Keys that were written wrongly somewhere.
+    failed: BTreeSet<&'static str>,
+    /// The name of the file.
+    pub file: Option<Arc<str>>,
+    pub problems: Vec<Problem>,
+    pub notices: Vec<Notice>,
 }
 
-/// Looks up environment variables; tests give their own.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+#[derive(Debug)]
+struct Entry {
+    value: Value,
+    place: Place,
+}
 
 impl Written {
-    /// Reports a problem.
-    pub fn wrong(&mut self, origin: Origin, key: &str, problem: String, fix: impl Into<String>) {
-        self.errors.push(ConfigError { origin, key: key.to_owned(), problem, fix: fix.into() });
+    /// Sets a key, over what was there.
+    fn insert(&mut self, key: &'static Key, place: &Place, value: Value) {
+        self.entries.insert(key.path, Entry { value, place: place.clone() });
     }
 
-    /// Sets a key, replacing what an earlier layer said.
-    pub fn set(&mut self, path: &'static str, text: Text, origin: Origin) {
-        self.values.insert(path, (text, origin));
-    }
-
-    /// Takes a YAML tree.
-    pub fn take_yaml(&mut self, file: &str, root: &Node, environment: Environment<'_>) {
-        match &root.value {
-            Value::Map(_) => self.walk(file, "", root, environment),
-            Value::Null => {}
-            _ => self.wrong(
-                Origin::File { file: file.to_owned(), line: root.line },
-                "",
-                "the file must be a mapping".to_owned(),
-                "start with `source:` and `target:`",
-            ),
+    /// Reads the value of a leaf key, and sets it.
+    pub(crate) fn set(&mut self, key: &'static Key, node: &Node, origin: Origin) {
+        let before = self.problems.len();
+        if let Some(value) = value::read(key, node, origin, &mut self.problems) {
+            self.insert(key, &node.place, value);
+        } else if self.problems.len() > before || node.is_broken() {
+            self.failed.insert(key.path);
         }
     }
 
-    fn walk(&mut self, file: &str, prefix: &str, node: &Node, environment: Environment<'_>) {
-        let Value::Map(entries) = &node.value else {
-            if !matches!(node.value, Value::Null) {
-                let origin = Origin::File { file: file.to_owned(), line: node.line };
-                let names = keys::children(prefix).join(", ");
-                self.wrong(
-                    origin,
-                    prefix,
-                    "a section is expected here, not a value".into(),
-                    format!("it may hold: {names}"),
-                );
+    /// Whether the key was written, but has no value for that.
+    pub(crate) fn has_failed(&self, path: &str) -> bool {
+        self.failed.contains(path) && !self.entries.contains_key(path)
+    }
+
+    /// Sets a key that needs no reading.
+    pub(crate) fn put(&mut self, path: &'static str, place: &Place, value: Value) {
+        debug_assert!(keys::find(path).is_some(), "{path}");
+        self.entries.insert(path, Entry { value, place: place.clone() });
+    }
+
+    /// Takes a variable of a `.env` file, where an unknown name is an error.
+    pub(crate) fn variable_of_file(&mut self, name: &str, node: &Node) {
+        if let Some(key) = keys::find_variable(name) {
+            self.set(key, node, Origin::Variable);
+        } else if let Some(what) = support::variable_not_here(name) {
+            let what = format!("{name} belongs to a {what} source or target, which is not here");
+            self.problems.push(Problem::new(&node.place, Code::NotHere, what, NOT_HERE));
+        } else if name.starts_with("PGSTREAM_") {
+            let fix = match nearest_variable(name) {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => "remove it; docs/configuration.md lists the variables".to_owned(),
+            };
+            let what = format!("there is no variable {name}");
+            self.problems.push(Problem::new(&node.place, Code::UnknownKey, what, fix));
+        }
+    }
+
+    /// Takes the variables of the process, by name: others may have theirs there.
+    pub(crate) fn variables_of_process(&mut self, environment: Environment<'_>) {
+        for key in keys::all() {
+            let Some(name) = key.variable else { continue };
+            if let Some(value) = environment(name) {
+                self.set(key, &Node::scalar(Place::Variable(name), value), Origin::Variable);
             }
-            return;
-        };
-        for (name, child) in entries {
-            let path = if prefix.is_empty() { name.value.clone() } else { format!("{prefix}.{}", name.value) };
-            let origin = Origin::File { file: file.to_owned(), line: name.referenced.line() };
-            if let Some(key) = keys::find(&path) {
-                self.take_value(file, key, child, origin, environment);
-            } else if keys::children(&path).is_empty() {
-                let siblings = keys::children(prefix);
-                self.wrong(origin, &path, "there is no such key".to_owned(), did_you_mean(&name.value, &siblings));
-            } else {
-                self.walk(file, &path, child, environment);
+        }
+        for (name, what) in support::VARIABLES_THAT_SELECT {
+            if environment(name).is_some_and(|value| !value.is_empty()) {
+                let message = format!("ignored: it belongs to a {what} source or target, which is not here");
+                self.notices.push(Notice { place: Place::Variable(name), key: (*name).to_owned(), message });
             }
         }
     }
 
-    fn take_value(
-        &mut self,
-        file: &str,
-        key: &'static keys::Key,
-        node: &Node,
-        origin: Origin,
-        environment: Environment<'_>,
-    ) {
-        let text = match (&node.value, key.kind) {
-            (_, Kind::Section) => Text::Section,
-            (Value::Null, _) => return,
-            (Value::Scalar(text), _) => match self.expand(key, text, &origin, environment) {
-                Some(text) => Text::One(text),
-                None => return,
-            },
-            (Value::List(nodes), _) => {
-                let mut items = Vec::new();
-                for item in nodes {
-                    let at = Origin::File { file: file.to_owned(), line: item.line };
-                    match &item.value {
-                        Value::Scalar(text) => {
-                            items.extend(self.expand(key, text, &at, environment).map(|text| (text, item.line)));
-                        }
-                        Value::Null => {}
-                        _ => self.wrong(at, key.path, "a list of plain values is expected".into(), ""),
-                    }
+    /// Reports what is written but not here, not built yet, or without effect, under the prefixes of `scope`; all when
+    /// it is empty.
+    pub(crate) fn check_support(&mut self, scope: &[&str]) {
+        let mut told: Vec<&str> = Vec::new();
+        let within = |path: &str| scope.is_empty() || scope.iter().any(|scope| path.starts_with(scope));
+        for (path, entry) in self.entries.iter().filter(|(path, entry)| entry.value.is_used() && within(path)) {
+            let plain = |key: &str| key.trim_start_matches('$').to_owned();
+            match support::status(path) {
+                Status::NotHere => {
+                    let kind = if path.starts_with("source") { "source" } else { "target" };
+                    let what = format!("{path} is not a {kind} here");
+                    self.problems.push(Problem::new(&entry.place, Code::NotHere, what, NOT_HERE));
                 }
-                Text::Many(items)
-            }
-            (Value::Map(_), _) => {
-                self.wrong(origin, key.path, "a value is expected here, not a section".into(), expected(key.kind));
-                return;
-            }
-        };
-        self.set(key.path, text, origin);
-    }
-
-    /// `${NAME}` from the environment; braces only.
-    fn expand(&mut self, key: &keys::Key, text: &str, origin: &Origin, environment: Environment<'_>) -> Option<String> {
-        let mut expanded = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once("${") {
-            expanded.push_str(before);
-            let Some((name, tail)) = after.split_once('}') else {
-                let fix = "write ${NAME}".to_owned();
-                self.wrong(origin.clone(), key.path, "`${` without its `}`".into(), fix);
-                return None;
-            };
-            let Some(value) = environment(name) else {
-                let problem = format!("the environment variable {name} is not set");
-                self.wrong(origin.clone(), key.path, problem, format!("export {name}, or write the value here"));
-                return None;
-            };
-            expanded.push_str(&value);
-            rest = tail;
-        }
-        expanded.push_str(rest);
-        Some(expanded)
-    }
-
-    /// Takes the variables of a `.env` file: `NAME=value` lines, `#` comments, optional quotes and `export`.
-    pub fn take_env_file(&mut self, file: &str, text: &str) {
-        for (number, line) in (1_u64..).zip(text.lines()) {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let origin = Origin::File { file: file.to_owned(), line: number };
-            let Some((name, value)) = line.strip_prefix("export ").unwrap_or(line).split_once('=') else {
-                self.wrong(origin, "", "not a line of the form NAME=value".into(), "");
-                continue;
-            };
-            let name = name.trim();
-            match KEYS.iter().find(|key| key.env == Some(name)) {
-                Some(key) => self.take_variable(key, unquote(value.trim()), origin),
-                None if name.starts_with("PGSTREAM_") => {
-                    let known: Vec<&str> = KEYS.iter().filter_map(|key| key.env).collect();
-                    self.wrong(origin, name, "there is no such variable".into(), did_you_mean(name, &known));
+                Status::NotYet { key, instead } if !told.contains(&key) => {
+                    told.push(key);
+                    let what = format!("{} is understood but not available in this version", plain(key));
+                    self.problems.push(Problem::new(&entry.place, Code::NotAvailable, what, instead));
                 }
-                None => {}
+                Status::Accepted { key, holds } if !told.contains(&key) => {
+                    told.push(key);
+                    let message = format!("accepted: {holds}");
+                    self.notices.push(Notice { place: entry.place.clone(), key: plain(key), message });
+                }
+                Status::Available | Status::NotYet { .. } | Status::Accepted { .. } => {}
             }
         }
     }
 
-    /// Takes the environment's variables; an empty one counts as not set.
-    pub fn take_environment(&mut self, environment: Environment<'_>) {
-        for key in KEYS {
-            let Some(name) = key.env else { continue };
-            if let Some(value) = environment(name).filter(|value| !value.is_empty()) {
-                self.take_variable(key, &value, Origin::Environment(name));
-            }
+    /// Where the key or section was written.
+    pub(crate) fn place(&self, path: &str) -> Option<&Place> {
+        self.entries.get(path).map(|entry| &entry.place).or_else(|| self.sections.get(path))
+    }
+
+    /// Whether the file has the section, be it empty.
+    pub(crate) fn has_section(&self, section: &str) -> bool {
+        self.sections.contains_key(section)
+    }
+
+    /// Whether a key under the section was written.
+    pub(crate) fn has_under(&self, section: &str) -> bool {
+        self.place_under(section).is_some()
+    }
+
+    /// Where the first key under the section was written.
+    pub(crate) fn place_under(&self, section: &str) -> Option<&Place> {
+        let inside = |path: &str| path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
+        self.entries.iter().filter(|(path, _)| inside(path)).map(|(_, entry)| &entry.place).min()
+    }
+
+    /// Whether some target was asked for, right or wrong.
+    pub(crate) fn has_target(&self) -> bool {
+        let targets = ["target.postgres", "target.stdout", "target.kafka", "target.search", "target.webhooks"];
+        targets.iter().any(|target| self.place(target).is_some())
+            || ["target.postgres.url", "$PGSTREAM_STDOUT_WRITER_ENABLED"]
+                .iter()
+                .any(|key| self.entries.contains_key(key) || self.failed.contains(key))
+    }
+
+    pub(crate) fn problem(&mut self, place: &Place, code: Code, what: impl Into<String>, fix: impl Into<String>) {
+        self.problems.push(Problem::new(place, code, what, fix));
+    }
+
+    /// Reports that something is missing, at the innermost section that there is.
+    pub(crate) fn missing(&mut self, section: &str, what: &str, fix: &str) {
+        let file = || self.file.clone().map_or(Place::Nowhere, Place::File);
+        let outer = section.split('.').next().unwrap_or(section);
+        let place = self.sections.get(section).or_else(|| self.sections.get(outer)).cloned().unwrap_or_else(file);
+        self.problem(&place, Code::Missing, what, fix);
+    }
+
+    pub(crate) fn notice(&mut self, path: &'static str, message: &str) {
+        let place = self.place(path).cloned().unwrap_or(Place::Nowhere);
+        self.notice_at(&place, path, message);
+    }
+
+    pub(crate) fn notice_at(&mut self, place: &Place, key: &str, message: &str) {
+        self.notices.push(Notice { place: place.clone(), key: key.to_owned(), message: message.to_owned() });
+    }
+
+    fn value(&self, path: &str) -> Option<&Value> {
+        debug_assert!(keys::find(path).is_some(), "{path}");
+        self.entries.get(path).map(|entry| &entry.value)
+    }
+
+    fn standard(path: &str) -> Standard {
+        keys::find(path).map_or(Standard::None, |key| key.default)
+    }
+
+    /// The flag if it was written.
+    pub(crate) fn flag_written(&self, path: &str) -> Option<bool> {
+        match self.value(path) {
+            Some(Value::Flag(flag)) => Some(*flag),
+            _ => None,
         }
     }
 
-    fn take_variable(&mut self, key: &'static keys::Key, value: &str, origin: Origin) {
-        let text = if is_list(key.kind) {
-            Text::Many(
-                value.split([',', ' ']).filter(|item| !item.is_empty()).map(|item| (item.to_owned(), 0)).collect(),
-            )
-        } else {
-            Text::One(value.to_owned())
-        };
-        self.set(key.path, text, origin);
+    pub(crate) fn flag(&self, path: &str) -> bool {
+        self.flag_written(path).unwrap_or(Self::standard(path) == Standard::Flag(true))
+    }
+
+    /// A count or a size, if it was written.
+    pub(crate) fn number_written(&self, path: &str) -> Option<u64> {
+        match self.value(path) {
+            Some(Value::Number(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// A count or a size.
+    pub(crate) fn number(&self, path: &str) -> u64 {
+        self.number_written(path).unwrap_or(match Self::standard(path) {
+            Standard::Count(number) | Standard::Bytes(number) => number,
+            _ => 0,
+        })
+    }
+
+    pub(crate) fn time(&self, path: &str) -> Duration {
+        match (self.value(path), Self::standard(path)) {
+            (Some(Value::Time(time)), _) => *time,
+            (_, Standard::Millis(millis)) => Duration::from_millis(millis),
+            (_, Standard::Seconds(seconds)) => Duration::from_secs(seconds),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// One of the words of the key; empty when it was not written and has no default.
+    pub(crate) fn word(&self, path: &str) -> &'static str {
+        match (self.value(path), Self::standard(path)) {
+            (Some(Value::Word(word)), _) => word,
+            (_, Standard::Word(word)) => word,
+            _ => "",
+        }
+    }
+
+    pub(crate) fn text(&self, path: &str) -> Option<String> {
+        match (self.value(path), Self::standard(path)) {
+            (Some(Value::Text(text)), _) => Some(text.clone()),
+            (_, Standard::Text(text)) => Some(text.to_owned()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn file(&self, path: &str) -> Option<PathBuf> {
+        match self.value(path) {
+            Some(Value::Path(file)) => Some(file.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> Option<SecretString> {
+        match self.value(path) {
+            Some(Value::Url(url)) => Some(url.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn patterns(&self, path: &str) -> &[TablePattern] {
+        match self.value(path) {
+            Some(Value::Patterns(patterns)) => patterns,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn names(&self, path: &str) -> Vec<String> {
+        match self.value(path) {
+            Some(Value::Names(names)) => names.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(crate) fn types(&self, path: &str) -> &[ObjectType] {
+        match self.value(path) {
+            Some(Value::Types(types)) => types,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn settings(&self, path: &str) -> Vec<(String, String)> {
+        match self.value(path) {
+            Some(Value::Settings(settings)) => settings.clone(),
+            _ => Vec::new(),
+        }
     }
 }
 
-fn unquote(value: &str) -> &str {
-    let quoted = |quote: char| value.strip_prefix(quote).and_then(|value| value.strip_suffix(quote));
-    quoted('"').or_else(|| quoted('\'')).unwrap_or(value)
-}
+const NOT_HERE: &str = "from PostgreSQL to PostgreSQL (or target.stdout) is what this program does; remove it, or use \
+                        pgstream for this pipeline";
 
-/// Whether values of this kind are lists.
-pub fn is_list(kind: Kind) -> bool {
-    matches!(kind, Kind::Texts | Kind::Tables | Kind::ExactTables | Kind::Assignments | Kind::ObjectTypes)
-}
-
-/// The nearest of the names, or all of them when none is near.
-pub fn did_you_mean(name: &str, known: &[&str]) -> String {
-    let near = known.iter().map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate)).min();
-    match near {
-        Some((distance, nearest)) if distance <= name.len().div_ceil(3).max(1) => format!("did you mean `{nearest}`?"),
-        _ if known.len() <= 20 => format!("known here: {}", known.join(", ")),
-        _ => "see docs/configuration.md for all of them".to_owned(),
-    }
-}
-
-/// What a value of this kind looks like.
-pub fn expected(kind: Kind) -> String {
-    match kind {
-        Kind::Text => "write a text".into(),
-        Kind::Secret => "write a URL: postgresql://user:password@host:5432/database".into(),
-        Kind::Bool => "write true or false".into(),
-        Kind::Count => "write a whole number".into(),
-        Kind::Positive => "write a whole number, at least 1".into(),
-        Kind::Ratio => "write a number between 0 and 1".into(),
-        Kind::Size => "write a number of bytes, or one with a unit: 64MiB".into(),
-        Kind::Millis => "write a whole number of milliseconds".into(),
-        Kind::Seconds => "write a whole number of seconds".into(),
-        Kind::OneOf(names) => format!("write one of: {}", names.join(", ")),
-        Kind::Texts => "write a list of texts".into(),
-        Kind::Tables => "write a list of patterns: t, schema.t, schema.*, *.t or *.*".into(),
-        Kind::ExactTables => "write a list of tables: t or schema.t; wildcards are not allowed here".into(),
-        Kind::Assignments => "write a list of name=value".into(),
-        Kind::ObjectTypes => format!("write a list of: {}", keys::OBJECT_TYPES.join(", ")),
-        Kind::Section => "write a section".into(),
-    }
+fn nearest_variable(name: &str) -> Option<&'static str> {
+    nearest(name, keys::all().filter_map(|key| key.variable))
 }

@@ -322,6 +322,10 @@ impl Error {
         match self {
             Self::Postgres(error) => error.class(),
             Self::Restore { source, .. } => source.class(),
+            // pg_dump waited for a lock as long as it was told to.
+            Self::ToolFailed { message, .. } if message.contains("LOCK TABLE") && message.contains("timeout") => {
+                Class::Transient
+            }
             Self::OtherHistory { .. } | Self::SlotAhead { .. } => Class::Lost,
             Self::Cancelled | Self::AlreadyRunning { .. } | Self::UnstableSchema { .. } => Class::Transient,
             Self::TargetNotEmpty { .. } | Self::MergeWithoutKey { .. } => Class::Data,

@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 
 use pgstream_config::pattern::TableFilter;
 use pgstream_postgres::{Client, Lsn, Server, Session, TableName};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_postgres::error::SqlState;
 
 use super::{
     Error,
@@ -29,6 +31,8 @@ const ATTEMPTS: u32 = 10;
 pub(crate) struct Exporter {
     client: Client,
     pub(crate) snapshot: Snapshot,
+    /// One COPY at a time in the exporter's own session.
+    reading: Mutex<()>,
 }
 
 /// What identifies the snapshot.
@@ -69,7 +73,7 @@ impl Exporter {
                 let snapshot = export(&client).await?;
                 let seen = read().await?;
                 if ids(&needed(request, &seen)) == ids(&needed(request, &listed)) {
-                    return Ok((Self { client, snapshot }, seen));
+                    return Ok((Self { client, snapshot, reading: Mutex::new(()) }, seen));
                 }
             }
             client.batch_execute("ROLLBACK").await.map_err(client.failed("ending the snapshot transaction"))?;
@@ -82,6 +86,11 @@ impl Exporter {
     /// Whether the snapshot can still be imported.
     pub(crate) async fn is_alive(&self) -> bool {
         !self.client.is_closed() && self.client.batch_execute("SELECT 1").await.is_ok()
+    }
+
+    /// The session that sees the snapshot and holds the locks, for one reader at a time.
+    pub(crate) async fn reader(&self) -> (MutexGuard<'_, ()>, &Client) {
+        (self.reading.lock().await, &self.client)
     }
 
     /// The session that sees the snapshot.
@@ -117,7 +126,6 @@ async fn lock(client: &Client, tables: &[&Table]) -> Result<bool, Error> {
 }
 
 fn gone(error: &tokio_postgres::Error) -> bool {
-    use tokio_postgres::error::SqlState;
     [&SqlState::UNDEFINED_TABLE, &SqlState::INVALID_SCHEMA_NAME, &SqlState::WRONG_OBJECT_TYPE]
         .iter()
         .any(|state| error.code() == Some(state))
@@ -134,6 +142,25 @@ async fn export(client: &Client) -> Result<Snapshot, Error> {
         .await
         .map_err(client.failed("reading the WAL position"))?;
     Ok(Snapshot { id: row.get(0), visible: row.get(1), lsn: after.get(0) })
+}
+
+/// Whether a session that imported the snapshot can read the table at once.
+///
+/// A TRUNCATE or ALTER TABLE that waits for the exporter's lock makes everybody behind it wait too. It waits until the
+/// last row is copied, so a worker behind it would wait for ever: the exporter, which has its lock, reads instead.
+pub(crate) async fn can_read(session: &Client, table: &Table) -> Result<bool, Error> {
+    let name = if table.kind == Kind::Root { table.name.to_string() } else { format!("ONLY {}", table.name) };
+    let lock = format!("SAVEPOINT reach; LOCK TABLE {name} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT reach");
+    let failed = || session.failed("locking a table before it is read");
+    match session.batch_execute(&lock).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+            let undo = "ROLLBACK TO SAVEPOINT reach; RELEASE SAVEPOINT reach";
+            session.batch_execute(undo).await.map_err(failed())?;
+            Ok(false)
+        }
+        Err(error) => Err(failed()(error).into()),
+    }
 }
 
 /// A session of its own inside the shared snapshot.

@@ -40,6 +40,9 @@ pub(crate) struct Dump {
     _temporary: Option<tempfile::TempDir>,
 }
 
+/// Then the snapshot is given up, which lets the waiting statement through, and taken again.
+const LOCK_WAIT_MS: u32 = 2_000;
+
 impl Dump {
     /// Dumps the schema of `source` as the snapshot sees it.
     pub(crate) async fn take(
@@ -66,6 +69,8 @@ impl Dump {
         if tools.major >= 18 {
             arguments.push("--no-statistics".into());
         }
+        // Behind a statement that waits for our own locks, pg_dump would wait for ever.
+        arguments.push(format!("--lock-wait-timeout={LOCK_WAIT_MS}").into());
         arguments.push("--file".into());
         arguments.push(file.clone().into());
         tools.dump(source, &arguments).await?;

@@ -367,7 +367,7 @@ async fn copy_with_retries(
 ) -> Result<Copied, Error> {
     let mut attempt = 0;
     loop {
-        let error = match copy_once(lanes, context, lane, unit, part).await {
+        let error = match copy_once(lanes, context, exporter, lane, unit, part).await {
             Ok(copied) => return Ok(copied),
             Err(error) => error,
         };
@@ -385,6 +385,7 @@ async fn copy_with_retries(
 async fn copy_once(
     lanes: &Lanes,
     context: &Context,
+    exporter: &Exporter,
     lane: &mut CopyLane,
     unit: &Unit,
     part: usize,
@@ -397,7 +398,13 @@ async fn copy_once(
         Some(session) => session,
         None => Box::new(lanes.target.connect(&lanes.copy_session).await?),
     };
-    let copied = copy::part(context, &source, &mut target, unit, part).await?;
+    let copied = if exporter::can_read(&source, &unit.table).await? {
+        copy::part(context, &source, &mut target, unit, part).await?
+    } else {
+        tracing::info!(table = %unit.table.name, "a statement on the source waits to change this table until it is copied");
+        let (_one_at_a_time, reader) = exporter.reader().await;
+        copy::part(context, reader, &mut target, unit, part).await?
+    };
     *lane = CopyLane { source: Some(source), target: Some(target) };
     Ok(copied)
 }

@@ -56,6 +56,9 @@ struct Facts {
     slots_used: i64,
     slots_max: i64,
     may_create: bool,
+    /// Whether rows can be written to these tables; true where they are yet to be made by this role.
+    may_record_slots: bool,
+    may_record_identities: bool,
     system_identifier: Option<String>,
 }
 
@@ -88,7 +91,7 @@ pub(crate) async fn check(
         ));
         return Err(refused(server, problems));
     }
-    let installed = migrate::installed(client).await?;
+    let installed = migrate::installed(client, server).await?;
     let tables = tables::read(&**client).await.map_err(client.failed("listing tables"))?;
     let publication = publication::Plan::make(client, &names.publication, &tables, &settings.tables).await?;
     let published_before = matches!(publication, publication::Plan::Update { .. });
@@ -119,6 +122,9 @@ pub(crate) async fn check(
             Ok(plan) => slot = plan,
             Err(problem) => problems.push(*problem),
         }
+        if slot != SlotPlan::Keep && !facts.may_record_slots {
+            problems.push(record_problem(&facts, "replication_slots"));
+        }
         if slot == SlotPlan::Create && facts.slots_used >= facts.slots_max {
             problems.push(Problem::new(
                 "source::no_free_slot",
@@ -148,7 +154,13 @@ async fn facts(client: &Client) -> Result<Facts, Error> {
                     (SELECT setting FROM pg_settings WHERE name = 'rds.logical_replication' AND category <> 'Customized Options'),
                     (SELECT count(*) FROM pg_replication_slots),
                     current_setting('max_replication_slots')::int8,
-                    has_database_privilege(current_database(), 'CREATE')",
+                    has_database_privilege(current_database(), 'CREATE'),
+                    coalesce((SELECT bool_and(has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE'))
+                              FILTER (WHERE relname = 'replication_slots')
+                              FROM pg_class c WHERE relnamespace = to_regnamespace('pgstream')), true),
+                    coalesce((SELECT bool_and(has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE'))
+                              FILTER (WHERE relname = 'replica_identities')
+                              FROM pg_class c WHERE relnamespace = to_regnamespace('pgstream')), true)",
             &[],
         )
         .await
@@ -162,6 +174,8 @@ async fn facts(client: &Client) -> Result<Facts, Error> {
         slots_used: row.get(5),
         slots_max: row.get(6),
         may_create: row.get(7),
+        may_record_slots: row.get(8),
+        may_record_identities: row.get(9),
         system_identifier: None,
     })
 }
@@ -251,6 +265,9 @@ fn ownership_problems(facts: &Facts, plan: &publication::Plan, keyless: &[Table]
             ),
         ));
     }
+    if !keyless.is_empty() && !facts.may_record_identities {
+        problems.push(record_problem(facts, "replica_identities"));
+    }
     let foreign: Vec<&Table> = plan.named().iter().filter(|table| !table.owned).collect();
     if !foreign.is_empty() {
         let mut owners: Vec<&str> = foreign.iter().map(|table| table.owner.as_str()).collect();
@@ -266,20 +283,30 @@ fn ownership_problems(facts: &Facts, plan: &publication::Plan, keyless: &[Table]
             format!("{} Or run init as a role that may publish all tables", grants.join(" ")),
         ));
     }
-    if let publication::Plan::Update { found, add } = plan {
-        if !found.owned && (!add.is_empty() || !found.is_standard()) {
-            problems.push(Problem::new(
-                "source::publication_owner",
-                format!("publication {} must be changed, and belongs to {}", found.name, found.owner),
-                format!(
-                    "run init as {}, or `ALTER PUBLICATION {} OWNER TO {};`",
-                    found.owner,
-                    pgstream_postgres::quote_ident(&found.name),
-                    pgstream_postgres::quote_ident(&facts.role)
-                ),
-            ));
-        }
+    if let publication::Plan::Update { found, add } = plan
+        && !found.owned
+        && (!add.is_empty() || !found.is_standard())
+    {
+        problems.push(Problem::new(
+            "source::publication_owner",
+            format!("publication {} must be changed, and belongs to {}", found.name, found.owner),
+            format!(
+                "run init as {}, or `ALTER PUBLICATION {} OWNER TO {};`",
+                found.owner,
+                pgstream_postgres::quote_ident(&found.name),
+                pgstream_postgres::quote_ident(&facts.role)
+            ),
+        ));
     }
+}
+
+/// Users hand some of our tables to another role; it needs these two as well once it has something to record.
+fn record_problem(facts: &Facts, table: &str) -> Problem {
+    Problem::new(
+        "source::record_privilege",
+        format!("role {} may not write to pgstream.{table}", facts.role),
+        format!("as its owner: ALTER TABLE pgstream.{table} OWNER TO {};", pgstream_postgres::quote_ident(&facts.role)),
+    )
 }
 
 /// A slot as found and as recorded.
@@ -293,18 +320,18 @@ struct Slot<'a> {
 impl Slot<'_> {
     fn plan(&self, facts: &Facts) -> Result<SlotPlan, Box<Problem>> {
         let forget = "run `pgstream-aws destroy --slot-only`, then init, and copy the tables again with a new snapshot";
-        if let (Some(record), Some(system)) = (&self.record, &facts.system_identifier) {
-            if record.system_identifier != *system {
-                return Err(Box::new(Problem::new(
-                    "source::other_system",
-                    format!(
-                        "slot {} was created on system {}, but this server is system {system}: a restored or copied \
+        if let (Some(record), Some(system)) = (&self.record, &facts.system_identifier)
+            && record.system_identifier != *system
+        {
+            return Err(Box::new(Problem::new(
+                "source::other_system",
+                format!(
+                    "slot {} was created on system {}, but this server is system {system}: a restored or copied \
                          database, another history",
-                        self.name, record.system_identifier
-                    ),
-                    forget,
-                )));
-            }
+                    self.name, record.system_identifier
+                ),
+                forget,
+            )));
         }
         match (&self.found, &self.record) {
             (Some(found), record) => {

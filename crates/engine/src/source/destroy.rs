@@ -231,6 +231,8 @@ struct Facts {
 impl Planner<'_> {
     async fn facts(&self) -> Result<Facts, Error> {
         let client = self.client;
+        // A role that may not look into the schema is told so, instead of failing on the first table.
+        migrate::installed(client, self.server).await?;
         let live = if slot::has_records(client).await? {
             client
                 .query(
@@ -374,7 +376,7 @@ impl Planner<'_> {
     async fn schema(&mut self, facts: &Facts) -> Result<(), Error> {
         let found = contents(self.client).await?;
         let Some(Contents { ours, others, owner, owned }) = found else { return Ok(()) };
-        let installed = migrate::installed(self.client).await?;
+        let installed = migrate::installed(self.client, self.server).await?;
         if !installed.foreign.is_empty() {
             self.leave(Object::Schema, SCHEMA, "made by another program");
             return Ok(());
@@ -423,12 +425,12 @@ async fn contents(client: &Client) -> Result<Option<Contents>, ServerError> {
     let row = client
         .query_opt(
             "SELECT ARRAY(SELECT c.relname::text FROM pg_class c
-                          WHERE c.relnamespace = n.oid AND c.relname = ANY ($2)
-                          ORDER BY array_position($2, c.relname::text)),
+                          WHERE c.relnamespace = n.oid AND c.relname = ANY ($2::text[])
+                          ORDER BY array_position($2::text[], c.relname::text)),
                     ARRAY(SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend d
                           WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid
                             AND NOT EXISTS (SELECT FROM pg_class c WHERE d.classid = 'pg_class'::regclass
-                                            AND c.oid = d.objid AND c.relname = ANY ($2))
+                                            AND c.oid = d.objid AND c.relname = ANY ($2::text[]))
                           ORDER BY 1),
                     nspowner::regrole::text, pg_has_role(nspowner, 'USAGE')
              FROM pg_namespace n WHERE nspname = $1",

@@ -27,7 +27,7 @@ pub(crate) async fn set_full(
             Ok(false) => return Ok(None),
             Ok(true) => {
                 let previous = describe(table.identity, table.identity_index.as_deref());
-                let detail = format!("FULL instead of {previous}: updates and deletes write the whole old row to WAL");
+                let detail = format!("FULL, was {previous}");
                 return Ok(Some(Step::new(Action::Changed, Object::ReplicaIdentity, &names[0]).detail(detail)));
             }
             Err(error) => patience.pause(client, error, cancel).await?,
@@ -74,11 +74,11 @@ async fn try_set_full(client: &mut Client, table: &Table) -> Result<bool, tokio_
 /// For people.
 pub(crate) fn describe(identity: Identity, index: Option<&str>) -> String {
     match (identity, index) {
-        (Identity::Default, _) => "DEFAULT (without a primary key)".to_owned(),
+        (Identity::Default, _) => "DEFAULT without a primary key".to_owned(),
         (Identity::Nothing, _) => "NOTHING".to_owned(),
         (Identity::Full, _) => "FULL".to_owned(),
         (Identity::Index, Some(index)) => format!("USING INDEX {}", quote_ident(index)),
-        (Identity::Index, None) => "USING INDEX (of a dropped index)".to_owned(),
+        (Identity::Index, None) => "USING INDEX of a dropped index".to_owned(),
     }
 }
 
@@ -90,7 +90,6 @@ pub(crate) struct Changed {
     pub(crate) name: TableName,
     pub(crate) owner: Option<String>,
     pub(crate) owned: bool,
-    pub(crate) previous: Identity,
     pub(crate) back: Back,
 }
 
@@ -146,7 +145,6 @@ pub(crate) async fn changed(client: &Client) -> Result<Vec<Changed>, Error> {
                 name: TableName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
                 owner: row.get(3),
                 owned: row.get(4),
-                previous,
                 back,
             }
         })

@@ -82,7 +82,15 @@ pub async fn init(
         say(migrate::migrate(&mut client, &plan.installed).await?);
         let publish = Publish { server: done.server.clone(), name: &names.publication, plan: &plan, cancel };
         publish.run(&mut client, &mut say).await?;
-        done.warnings = publication::warnings(&names.publication, &plan.publication, &plan.tables, &settings.tables);
+        if done.steps.iter().any(|step| step.object == Object::ReplicaIdentity) {
+            done.warnings.push(
+                "with REPLICA IDENTITY FULL, every update and delete writes the whole old row to WAL: a primary key is \
+                 cheaper"
+                    .to_owned(),
+            );
+        }
+        let more = publication::warnings(&names.publication, &plan.publication, &plan.tables, &settings.tables);
+        done.warnings.extend(more);
     }
     if settings.part.slot() {
         let steps = ensure_slot(server, &client, &names.slot, &plan, settings.failover, cancel).await?;

@@ -33,7 +33,8 @@ pub(crate) async fn acquire(client: &Client, cancel: &CancellationToken) -> Resu
         }
         if reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
             reported = Some(Instant::now());
-            tracing::info!(pid = holder(client).await?, "another init or destroy is running on this database: waiting");
+            let pid = holder(client).await?;
+            tracing::info!(pid, "another init or destroy is running on this database: waiting");
         }
         tokio::select! {
             () = cancel.cancelled() => return Err(Error::Cancelled),
@@ -58,8 +59,8 @@ async fn holder(client: &Client) -> Result<Option<i32>, Error> {
 /// How long a change may hold up everybody else who wants the table: while it waits for its lock, they wait behind it.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '500ms'";
 
-/// How often a busy table is tried, and the pauses in between: about half a minute together.
-const TRIES: u32 = 20;
+/// How often a busy table is tried, and the pauses in between: about twenty seconds together.
+const TRIES: u32 = 13;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Limits, for this transaction, the wait for each lock.

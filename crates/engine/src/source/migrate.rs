@@ -1,9 +1,9 @@
 //! The schema `pgstream` on the source, one version after the other, each in its own transaction.
 
-use pgstream_postgres::Client;
+use pgstream_postgres::{Client, Server};
 
 use super::{
-    Error, SCHEMA,
+    Error, Problem, SCHEMA,
     report::{Action, Object, Step},
 };
 
@@ -47,13 +47,14 @@ impl Installed {
     }
 }
 
-pub(crate) async fn installed(client: &Client) -> Result<Installed, Error> {
+pub(crate) async fn installed(client: &Client, server: &Server) -> Result<Installed, Error> {
     let failed = || client.failed("reading schema pgstream");
     let row = client
         .query_opt(
-            "SELECT nspowner::regrole::text, has_schema_privilege(oid, 'CREATE'), to_regclass('pgstream.migrations') IS NOT NULL,
-                    ARRAY(SELECT relname::text FROM pg_class WHERE relnamespace = n.oid AND relname = ANY ($2)
-                          ORDER BY relname)
+            "SELECT pg_get_userbyid(nspowner)::text, has_schema_privilege(oid, 'CREATE'), has_schema_privilege(oid, 'USAGE'),
+                    ARRAY(SELECT relname::text FROM pg_class WHERE relnamespace = n.oid AND relname = ANY ($2::text[])
+                          ORDER BY relname),
+                    quote_ident(current_user)
              FROM pg_namespace n WHERE nspname = $1",
             &[&SCHEMA, &RELATIONS],
         )
@@ -62,17 +63,25 @@ pub(crate) async fn installed(client: &Client) -> Result<Installed, Error> {
     let Some(row) = row else {
         return Ok(Installed { schema: false, version: 0, foreign: Vec::new(), owner: None, may_create: false });
     };
-    let version = if row.get(2) {
-        client
-            .query_one("SELECT coalesce(max(version), 0) FROM pgstream.migrations", &[])
-            .await
-            .map_err(failed())?
-            .get(0)
+    let (owner, may_create, may_use) = (row.get::<_, String>(0), row.get(1), row.get::<_, bool>(2));
+    if !may_use {
+        let role: &str = row.get(4);
+        let problem = Problem::new(
+            "source::schema_privilege",
+            format!("schema pgstream belongs to {owner}, and role {role} may not look into it"),
+            format!("as {owner}: `GRANT USAGE ON SCHEMA pgstream TO {role};`, or run this as {owner}"),
+        );
+        return Err(Error::Refused { server: server.to_string(), problems: vec![problem] });
+    }
+    let relations: Vec<String> = row.get(3);
+    let version = if relations.iter().any(|name| name == "migrations") {
+        let sql = "SELECT coalesce(max(version), 0) FROM pgstream.migrations";
+        client.query_one(sql, &[]).await.map_err(failed())?.get(0)
     } else {
         0
     };
-    let foreign = if version == 0 { row.get::<_, Vec<String>>(3) } else { Vec::new() };
-    Ok(Installed { schema: true, version, foreign, owner: row.get(0), may_create: row.get(1) })
+    let foreign = if version == 0 { relations } else { Vec::new() };
+    Ok(Installed { schema: true, version, foreign, owner: Some(owner), may_create })
 }
 
 /// Applies what is missing.

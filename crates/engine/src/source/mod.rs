@@ -1,4 +1,4 @@
-//! What this program keeps on the source, and nothing else: made by [`init()`], shown by [`status()`], removed by [`destroy`].
+//! What this program keeps on the source, and nothing else: made by [`init()`], shown by [`status()`], removed by [`destroy()`].
 //!
 //! ```text
 //!            init                                                          destroy

@@ -1,7 +1,9 @@
 //! What is there, how far it is, and what is wrong with it.
 
+use std::collections::HashSet;
+
 use pgstream_config::pattern::TableFilter;
-use pgstream_postgres::{Client, Error as ServerError, Lsn, Server, Session, quote_ident};
+use pgstream_postgres::{Client, Error as ServerError, Lsn, Server, Session, TableName, quote_ident};
 use serde::Serialize;
 
 use super::{
@@ -143,7 +145,7 @@ pub async fn status(source: &Server, target: Option<&Server>, settings: &StatusS
     let client = source.connect(&Session::new("pgstream-aws status")).await?;
     let mut findings = Vec::new();
     let system_identifier = system_identifier(&client).await?;
-    let installed = migrate::installed(&client).await?;
+    let installed = migrate::installed(&client, source).await?;
     objects_findings(&installed, &mut findings);
     let record = slot::record(&client, &names.slot).await?;
     let publication = match publication::describe(&client, &names.publication).await? {
@@ -231,14 +233,14 @@ async fn publication_status(
     findings: &mut Vec<Finding>,
 ) -> Result<PublicationStatus, Error> {
     let tables = tables::read(&**client).await.map_err(client.failed("listing tables"))?;
-    let is_published = |table: &tables::Table| found.tables.contains(&table.name);
+    let published: HashSet<&TableName> = found.tables.iter().collect();
     let mut unpublished = Vec::new();
     let mut without_identity = Vec::new();
     for table in tables.iter() {
         if table.partitioned || table.unlogged {
             continue;
         }
-        if is_published(table) {
+        if published.contains(&table.name) {
             if table.lacks_identity() {
                 without_identity.push(table.name.to_string());
             }
@@ -287,17 +289,14 @@ fn slot_findings(
     system: Option<&str>,
     findings: &mut Vec<Finding>,
 ) {
-    if let (Some(record), Some(system)) = (record, system) {
-        if record.system_identifier != system {
-            findings.push(Finding::new(
-                "other_system",
-                format!(
-                    "slot {name} was created on system {}, this server is system {system}",
-                    record.system_identifier
-                ),
-                START_OVER,
-            ));
-        }
+    if let (Some(record), Some(system)) = (record, system)
+        && record.system_identifier != system
+    {
+        findings.push(Finding::new(
+            "other_system",
+            format!("slot {name} was created on system {}, this server is system {system}", record.system_identifier),
+            START_OVER,
+        ));
     }
     let Some(slot) = slot else {
         findings.push(match record.and_then(|r| r.fence.as_ref()) {
@@ -362,25 +361,25 @@ struct Target {
 
 impl Target {
     fn findings(&self, name: &str, slot: Option<&SlotState>, system: Option<&str>, findings: &mut Vec<Finding>) {
-        if let (Some(theirs), Some(ours)) = (self.system_identifier.as_deref(), system) {
-            if theirs != ours {
-                findings.push(Finding::new(
+        if let (Some(theirs), Some(ours)) = (self.system_identifier.as_deref(), system)
+            && theirs != ours
+        {
+            findings.push(Finding::new(
                     "target_other_system",
                     format!("the target follows system {theirs} under slot {name}, this source is system {ours}: another history"),
                     "point at the right pair of servers, or start over with an empty target and a new snapshot",
                 ));
-                return;
-            }
+            return;
         }
         let confirmed = slot.and_then(|slot| slot.confirmed_flush_lsn);
-        if let (Some(progress), Some(confirmed)) = (self.progress, confirmed) {
-            if confirmed > progress {
-                findings.push(Finding::new(
-                    "slot_ahead_of_target",
-                    format!("slot {name} has been acknowledged up to {confirmed}, but the target only has {progress}"),
-                    START_OVER,
-                ));
-            }
+        if let (Some(progress), Some(confirmed)) = (self.progress, confirmed)
+            && confirmed > progress
+        {
+            findings.push(Finding::new(
+                "slot_ahead_of_target",
+                format!("slot {name} has been acknowledged up to {confirmed}, but the target only has {progress}"),
+                START_OVER,
+            ));
         }
     }
 }

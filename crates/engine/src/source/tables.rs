@@ -26,17 +26,6 @@ impl Identity {
             _ => Self::Default,
         }
     }
-
-    /// `"char"`, as the driver wants it.
-    pub(crate) fn to_catalog(self) -> i8 {
-        let letter = match self {
-            Self::Default => b'd',
-            Self::Nothing => b'n',
-            Self::Full => b'f',
-            Self::Index => b'i',
-        };
-        letter.cast_signed()
-    }
 }
 
 /// A table that a publication can have as a member.

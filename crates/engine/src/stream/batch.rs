@@ -106,28 +106,7 @@ struct Barrier {
     truncate: Option<Truncate>,
 }
 
-/// What [`Batch::clear`] keeps of the arena: one huge row must not stay allocated for ever.
-const KEPT_BYTES: usize = 16 * 1024 * 1024;
-/// What it keeps of the records: those of rows of 64 bytes that fill such an arena.
-const KEPT_RECORDS: usize = KEPT_BYTES / 64;
-
 impl Batch {
-    /// An empty batch.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Empties the batch; the memory stays for the next one, within reason.
-    pub fn clear(&mut self) {
-        self.arena.clear();
-        self.arena.shrink_to(KEPT_BYTES);
-        self.records.clear();
-        self.records.shrink_to(KEPT_RECORDS);
-        self.barriers.clear();
-        self.truncated = 0;
-    }
-
     /// Appends a row change.
     pub fn push(&mut self, relation: RelIndex, kind: Kind<'_>) {
         let mut save = |tuple: Tuple<'_>| tuple.save(&mut self.arena);
@@ -190,12 +169,6 @@ impl Batch {
         })
     }
 
-    /// The change of that number.
-    #[must_use]
-    pub fn change(&self, number: usize) -> Option<Change<'_>> {
-        self.records.get(number).map(|record| record.change(&self.arena))
-    }
-
     pub(super) fn arena(&self) -> &[u8] {
         &self.arena
     }
@@ -231,18 +204,6 @@ impl<'a> Rows<'a> {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Change<'a>> + use<'a> {
         let arena = self.batch.arena();
         self.records().iter().map(|record| record.change(arena))
-    }
-
-    /// Number of changes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.range.len()
-    }
-
-    /// Whether there is no change; [`Batch::steps`] makes no such step.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.range.is_empty()
     }
 
     /// The numbers of the changes in the batch.

@@ -188,7 +188,7 @@ pub enum Error {
         problem: String,
         /// The server's error, when it raised one.
         #[source]
-        source: Option<pgstream_postgres::Error>,
+        source: Option<Box<pgstream_postgres::Error>>,
     },
     /// A deferred constraint of the target refused the commit.
     #[error("the target refused to commit the transactions up to {lsn}: {source}")]
@@ -202,7 +202,7 @@ pub enum Error {
         /// End of the last one.
         lsn: Lsn,
         /// What the server said.
-        source: pgstream_postgres::Error,
+        source: Box<pgstream_postgres::Error>,
     },
     /// A schema change was recorded that this version cannot replay.
     #[error("a schema change was recorded at {lsn}, which this version does not replay")]

@@ -43,10 +43,12 @@ pub use self::{error::Error, reader::Limits};
 
 /// How often sequence values are carried over.
 const SEQUENCE_INTERVAL: Duration = Duration::from_secs(10);
-/// What a stop may take: less than the 10 s that a supervisor is promised.
-const STOP_PATIENCE: Duration = Duration::from_secs(7);
-/// A last look at the sequences when stopping.
+/// A stop is promised within 10 s: so long may the target take to finish its transaction,
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// the last look at the sequences,
 const LAST_SEQUENCES: Duration = Duration::from_secs(2);
+/// and the end of the replication connection, which waits while the server decodes a huge transaction.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where changes go.
 #[derive(Clone)]
@@ -182,7 +184,10 @@ async fn to_server(
         if let Ok(Err(error)) = timeout(LAST_SEQUENCES, last).await {
             tracing::warn!(%error, "sequences were not carried over a last time");
         }
-        reader.close().await?;
+        // What was durable is on record on the target; the source hears of it at the next start otherwise.
+        if let Ok(Err(error)) = timeout(CLOSE_PATIENCE, reader.close()).await {
+            tracing::warn!(%error, "the replication connection did not end in order");
+        }
     }
     Ok(())
 }
@@ -200,7 +205,7 @@ async fn to_stdout(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken
     let read = reader.run(work, cancel).await;
     printing.await.map_err(|panic| Error::Protocol { problem: format!("the printer ended early: {panic}") })??;
     read?;
-    reader.close().await
+    timeout(CLOSE_PATIENCE, reader.close()).await.unwrap_or(Ok(()))
 }
 
 async fn follow_sequences(

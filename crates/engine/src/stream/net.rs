@@ -84,21 +84,6 @@ pub enum Reason {
     Shape,
 }
 
-impl Reason {
-    /// The reason as a label for logs and metrics.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::NoKey => "no_key",
-            Self::KeyChanged => "key_changed",
-            Self::NullKey => "null_key",
-            Self::UnknownKey => "unknown_key",
-            Self::Impossible => "impossible",
-            Self::Shape => "shape",
-        }
-    }
-}
-
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -209,12 +194,6 @@ pub struct Planner {
 }
 
 impl Planner {
-    /// A planner.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// The net effect of `rows`.
     ///
     /// `key` names the columns by which the rows of a relation are merged and found on the target. For each relation that

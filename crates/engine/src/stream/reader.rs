@@ -190,7 +190,7 @@ impl Reader {
                         At::Inside { .. } => Boundary::Open,
                         At::Boundary | At::Known => Boundary::Commit { end: self.read_to },
                     };
-                    permit.send(Work::Chunk(self.chunk.take(boundary)));
+                    permit.send(Work::Chunk(Box::new(self.chunk.take(boundary))));
                     self.sent += 1;
                 }
                 Ok(()) = self.applied.changed(), if !idle => {}

@@ -46,7 +46,7 @@ impl Printer {
         while let Some(work) = todo.recv().await {
             let reached = match work {
                 Work::Idle(end) => Some(end),
-                Work::Chunk(chunk) => self.print(chunk).await?,
+                Work::Chunk(chunk) => self.print(*chunk).await?,
             };
             self.report.send_modify(|applied| {
                 applied.done += 1;

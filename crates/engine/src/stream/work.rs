@@ -12,7 +12,7 @@ use super::{
 /// One piece of work.
 pub enum Work {
     /// Changes.
-    Chunk(Chunk),
+    Chunk(Box<Chunk>),
     /// Nothing but a position: the source has no changes before it.
     Idle(Lsn),
 }

@@ -112,6 +112,7 @@ pub async fn claim(client: &Client, slot: &str) -> Result<Claim, ClaimError> {
 /// [`ClaimError::Taken`] when another session keeps it.
 pub async fn lock(client: &Client, slot: &str) -> Result<(), ClaimError> {
     let deadline = tokio::time::Instant::now() + LOCK_PATIENCE;
+    let mut told = false;
     loop {
         let taken: bool = client
             .query_one("SELECT pg_try_advisory_lock(hashtextextended('pgstream:' || $1, 0))", &[&slot])
@@ -124,7 +125,9 @@ pub async fn lock(client: &Client, slot: &str) -> Result<(), ClaimError> {
         if tokio::time::Instant::now() >= deadline {
             return Err(ClaimError::Taken { slot: slot.to_owned(), pid: holder(client, slot).await? });
         }
-        tracing::info!(slot, "waiting for an earlier replicator's session on the target to end");
+        if !std::mem::replace(&mut told, true) {
+            tracing::info!(slot, "waiting for an earlier replicator's session on the target to end");
+        }
         tokio::time::sleep(LOCK_RETRY).await;
     }
 }

@@ -39,7 +39,6 @@ pub fn job(source: &Cluster, target: &Cluster) -> Job {
             schema_workers: number(4),
             part_bytes: 80 << 20,
             max_connections: number(50),
-            quiet: true,
             schema: SchemaCopy {
                 clean_target_db: false,
                 create_target_db: false,

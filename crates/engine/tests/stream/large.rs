@@ -21,6 +21,8 @@ async fn a_transaction_larger_than_a_batch_arrives_whole() {
         .await;
     pair.caught_up(&running).await;
     pair.assert_same().await;
+    let reading = running.monitor.read();
+    assert!(reading.inserts >= 31_000 && reading.deletes >= 10_005, "every chunk is counted: {reading:?}");
     running.stop().await.unwrap();
 }
 

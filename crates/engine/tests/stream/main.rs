@@ -1,4 +1,5 @@
 //! The stream between two real servers, driven from inside the process.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod harness;
 

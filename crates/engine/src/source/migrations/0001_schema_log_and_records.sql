@@ -61,7 +61,7 @@ BEGIN
                CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee
         FROM pg_class c, aclexplode(c.relacl) a
         WHERE c.relnamespace = 'pgstream'::regnamespace AND a.grantee <> c.relowner
-          AND c.relname IN ('xid_serial', 'schema_log', 'table_ids', 'replication_slots', 'replica_identities')
+          AND c.relname IN ('xid_serial', 'schema_log', 'table_ids', 'replication_slots', 'replica_identities', 'migrations')
     LOOP
         EXECUTE format('REVOKE ALL ON %s %s FROM %s', CASE granted.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
                        granted.relation, granted.grantee);

@@ -99,7 +99,7 @@ impl Applier {
                 biased;
                 work = todo.recv() => match work {
                     Some(Work::Chunk(chunk)) => {
-                        self.chunk(chunk).await?;
+                        self.chunk(*chunk).await?;
                         self.report.send_modify(|applied| applied.done += 1);
                     }
                     Some(Work::Idle(end)) => {
@@ -196,7 +196,7 @@ impl Applier {
     fn refused_at_commit(&self, error: tokio_postgres::Error, end: Lsn) -> Error {
         let error = self.client.failed("committing a batch")(error);
         match error.class() {
-            Class::Data => Error::Deferred { lsn: end, source: error },
+            Class::Data => Error::Deferred { lsn: end, source: Box::new(error) },
             _ => error.into(),
         }
     }

@@ -165,7 +165,7 @@ fn conflict(
     problem: String,
     source: Option<pgstream_postgres::Error>,
 ) -> Error {
-    Error::Conflict { what, table: loaded.table.name.clone(), lsn, problem, source }
+    Error::Conflict { what, table: loaded.table.name.clone(), lsn, problem, source: source.map(Box::new) }
 }
 
 /// The statement for one change, and its parameters.

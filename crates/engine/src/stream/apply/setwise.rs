@@ -108,8 +108,7 @@ async fn apply_rows(
     work.settle(0).await?;
     let mut counts = work.counts;
     if !plan.doubts().is_empty() {
-        let in_doubt = |relation| plan.doubts().iter().any(|doubt| doubt.relation == relation);
-        counts += rowwise::apply_rows(client, tables, chunk, rows, in_doubt).await?;
+        counts += rowwise::apply_rows(client, tables, chunk, rows, |relation| plan.is_doubtful(relation)).await?;
     }
     Ok(counts)
 }

@@ -1,7 +1,7 @@
 //! What is to be done on the target.
 
 use super::{Columns, Doubt, Entry, Item, KeyCells, Planner, Rank, RowCells};
-use crate::stream::batch::{Change, RelIndex, Rows};
+use crate::stream::batch::{RelIndex, Rows};
 
 /// The net effect of the rows of one step.
 ///
@@ -28,14 +28,13 @@ impl<'a> Plan<'a> {
         &self.planner.doubts
     }
 
-    /// The changes of the relations in [`Self::doubts`], in commit order: to be applied one by one.
+    /// Whether the relation is one of [`Self::doubts`]: its changes are to be applied one by one, in commit order.
     ///
     /// Between these and the other relations no order is kept; if a foreign key or a trigger minds, its error leads to
     /// [`Rows::iter`].
-    pub fn doubtful_changes(&self) -> impl Iterator<Item = Change<'a>> + use<'a> {
-        let planner = self.planner;
-        let doubtful = !planner.doubts.is_empty();
-        doubtful.then(|| self.rows.iter()).into_iter().flatten().filter(|change| planner.is_doubtful(change.relation))
+    #[must_use]
+    pub fn is_doubtful(&self, relation: RelIndex) -> bool {
+        self.planner.is_doubtful(relation)
     }
 
     fn net_rows(&self, items: &'a [Item]) -> NetRows<'a> {

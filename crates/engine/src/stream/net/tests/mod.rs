@@ -49,7 +49,7 @@ fn push_message(batch: &mut Batch, relation: RelIndex, bytes: &[u8]) {
 }
 
 fn batch(changes: &[&str]) -> Batch {
-    let mut batch = Batch::new();
+    let mut batch = Batch::default();
     changes.iter().for_each(|change| push(&mut batch, TABLE, change));
     batch
 }
@@ -73,7 +73,7 @@ fn text<'a>(cells: impl Iterator<Item = Cell<'a>>) -> String {
 /// The plan of the first relation in words: `-1 *2,b +3,c`, or the reason of its doubt.
 fn words(plan: &Plan<'_>) -> String {
     if let Some(doubt) = plan.doubts().first() {
-        return format!("{}@{}", doubt.reason.label(), doubt.change);
+        return format!("{:?}@{}", doubt.reason, doubt.change);
     }
     let mut words = Vec::new();
     let mut add = |sign: &str, rows: NetRows<'_>, shown: fn(NetRow<'_>) -> String| {
@@ -89,7 +89,7 @@ fn words(plan: &Plan<'_>) -> String {
 
 fn net(changes: &[&str]) -> String {
     let batch = batch(changes);
-    words(&Planner::new().plan(&rows(&batch), |_| Some(&[0])))
+    words(&Planner::default().plan(&rows(&batch), |_| Some(&[0])))
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn an_inserted_row_is_inserted_as_it_ends() {
     assert_eq!(net(&["I 1,a,x", "U 1,b,=", "U 1,=,~"]), "+1,b,~");
     assert_eq!(net(&["I 1,a", "D K1,~"]), "");
     assert_eq!(net(&["I 1,a", "D K1,~", "I 1,b"]), "+1,b");
-    assert_eq!(net(&["I 1,a", "I 1,b"]), "impossible@1");
+    assert_eq!(net(&["I 1,a", "I 1,b"]), "Impossible@1");
 }
 
 #[test]
@@ -114,43 +114,43 @@ fn an_updated_row_sets_the_union_of_what_was_sent() {
     assert_eq!(net(&["U 1,a,=,=", "U 1,=,b,=", "U 1,c,=,="]), "*1,c,b,=");
     assert_eq!(net(&["U 1,a,=", "U 1,=,b"]), "*1,a,b");
     assert_eq!(net(&["U 1,a", "D K1,~"]), "-1");
-    assert_eq!(net(&["U 1,a", "I 1,b"]), "impossible@1");
+    assert_eq!(net(&["U 1,a", "I 1,b"]), "Impossible@1");
 }
 
 #[test]
 fn a_replaced_row_is_deleted_and_inserted() {
     assert_eq!(net(&["D K1,~", "I 1,a"]), "-1 +1,a");
-    assert_eq!(net(&["U 1,z", "D K1,~", "I 1,a,x", "U 1,b,="]), "shape@2");
+    assert_eq!(net(&["U 1,z", "D K1,~", "I 1,a,x", "U 1,b,="]), "Shape@2");
     assert_eq!(net(&["D K1,~,~", "I 1,a,x", "U 1,b,="]), "-1 +1,b,x");
     assert_eq!(net(&["D K1,~", "I 1,a", "D K1,~"]), "-1");
-    assert_eq!(net(&["D K1,~", "I 1,a", "I 1,a"]), "impossible@2");
+    assert_eq!(net(&["D K1,~", "I 1,a", "I 1,a"]), "Impossible@2");
 }
 
 #[test]
 fn a_row_that_is_gone_cannot_change() {
-    assert_eq!(net(&["D K1,~", "U 1,a"]), "impossible@1");
-    assert_eq!(net(&["D K1,~", "D K1,~"]), "impossible@1");
-    assert_eq!(net(&["I 1,a", "D K1,~", "U 1,a"]), "impossible@2");
-    assert_eq!(net(&["I 1,a", "D K1,~", "D K1,~"]), "impossible@2");
+    assert_eq!(net(&["D K1,~", "U 1,a"]), "Impossible@1");
+    assert_eq!(net(&["D K1,~", "D K1,~"]), "Impossible@1");
+    assert_eq!(net(&["I 1,a", "D K1,~", "U 1,a"]), "Impossible@2");
+    assert_eq!(net(&["I 1,a", "D K1,~", "D K1,~"]), "Impossible@2");
 }
 
 #[test]
 fn a_key_that_moves_or_is_not_known_is_doubtful() {
-    assert_eq!(net(&["I 3,c", "U K1,~ 2,b"]), "key_changed@1");
-    assert_eq!(net(&["U O1,a 2,b"]), "key_changed@0");
+    assert_eq!(net(&["I 3,c", "U K1,~ 2,b"]), "KeyChanged@1");
+    assert_eq!(net(&["U O1,a 2,b"]), "KeyChanged@0");
     assert_eq!(net(&["U O1,a 1,b"]), "*1,b");
     // A TOASTed key: the old one is sent although it did not change.
     assert_eq!(net(&["U K1,~ =,b"]), "*=,b");
-    assert_eq!(net(&["U =,b"]), "unknown_key@0");
-    assert_eq!(net(&["I ~,b"]), "null_key@0");
-    assert_eq!(net(&["I 1,="]), "shape@0");
+    assert_eq!(net(&["U =,b"]), "UnknownKey@0");
+    assert_eq!(net(&["I ~,b"]), "NullKey@0");
+    assert_eq!(net(&["I 1,="]), "Shape@0");
 }
 
 #[test]
 fn a_toasted_key_is_read_from_the_old_row() {
     let batch = batch(&["U K1,~ =,b"]);
     let rows = rows(&batch);
-    let mut planner = Planner::new();
+    let mut planner = Planner::default();
     let plan = planner.plan(&rows, |_| Some(&[0]));
     let group = plan.relations().next().unwrap().updates().next().unwrap();
     assert!(!group.columns.contains(0) && group.columns.contains(1));
@@ -161,20 +161,20 @@ fn a_toasted_key_is_read_from_the_old_row() {
 fn the_key_columns_may_come_in_any_order() {
     let batch = batch(&["I a,1,x", "I b,1,y", "U b,1,z", "D Ka,1,~", "D Kc,1,~"]);
     let rows = rows(&batch);
-    assert_eq!(words(&Planner::new().plan(&rows, |_| Some(&[1, 0]))), "-1,c +b,1,z");
+    assert_eq!(words(&Planner::default().plan(&rows, |_| Some(&[1, 0]))), "-1,c +b,1,z");
     // Equal concatenations are not equal keys.
     let ambiguous = self::batch(&["I a,bc,1", "I ab,c,2"]);
-    assert_eq!(words(&Planner::new().plan(&self::rows(&ambiguous), |_| Some(&[0, 1]))), "+a,bc,1 +ab,c,2");
-    assert_eq!(words(&Planner::new().plan(&self::rows(&ambiguous), |_| Some(&[9]))), "shape@0");
+    assert_eq!(words(&Planner::default().plan(&self::rows(&ambiguous), |_| Some(&[0, 1]))), "+a,bc,1 +ab,c,2");
+    assert_eq!(words(&Planner::default().plan(&self::rows(&ambiguous), |_| Some(&[9]))), "Shape@0");
 }
 
 #[test]
 fn without_a_key_only_inserts_are_sure() {
     for none in [None, Some(&[][..])] {
         let inserts = batch(&["I 2,b", "I 1,a", "I 2,b"]);
-        assert_eq!(words(&Planner::new().plan(&rows(&inserts), |_| none)), "+2,b +1,a +2,b");
+        assert_eq!(words(&Planner::default().plan(&rows(&inserts), |_| none)), "+2,b +1,a +2,b");
         let update = batch(&["I 2,b", "U O2,b 2,c"]);
-        assert_eq!(words(&Planner::new().plan(&rows(&update), |_| none)), "no_key@1");
+        assert_eq!(words(&Planner::default().plan(&rows(&update), |_| none)), "NoKey@1");
     }
 }
 
@@ -184,7 +184,7 @@ fn statements_are_sorted_and_grouped_by_columns() {
     assert_eq!(net(&changes), "-6 -7 *4,d,d *2,b,= *3,c,= *1,=,a +9,i,i +8,h,h");
     let batch = batch(&changes);
     let rows = rows(&batch);
-    let mut planner = Planner::new();
+    let mut planner = Planner::default();
     let plan = planner.plan(&rows, |_| Some(&[0]));
     let columns: Vec<_> = plan.relations().flat_map(|relation| relation.updates().map(|group| group.columns)).collect();
     assert_eq!(columns, [Columns::All, Columns::Only(&[0b011]), Columns::Only(&[0b101])]);
@@ -192,7 +192,7 @@ fn statements_are_sorted_and_grouped_by_columns() {
 
 #[test]
 fn a_doubtful_relation_leaves_the_others_alone() {
-    let mut batch = Batch::new();
+    let mut batch = Batch::default();
     let other = RelIndex(5);
     push(&mut batch, TABLE, "I 1,a");
     push(&mut batch, other, "I 1,a");
@@ -200,20 +200,20 @@ fn a_doubtful_relation_leaves_the_others_alone() {
     push(&mut batch, other, "U 1,b");
     push(&mut batch, TABLE, "D K2,~");
     let rows = rows(&batch);
-    let mut planner = Planner::new();
+    let mut planner = Planner::default();
     let plan = planner.plan(&rows, |_| Some(&[0]));
     assert_eq!(
         plan.doubts().iter().map(|doubt| (doubt.relation, doubt.reason)).collect::<Vec<_>>(),
         [(TABLE, Reason::KeyChanged)]
     );
     assert_eq!(plan.relations().map(|relation| relation.relation()).collect::<Vec<_>>(), [other]);
-    let numbers: Vec<_> = plan.doubtful_changes().collect();
-    assert_eq!(numbers, [0, 2, 4].map(|number| batch.change(number).unwrap()));
+    let doubtful = rows.numbers().zip(rows.iter()).filter(|(_, change)| plan.is_doubtful(change.relation));
+    assert_eq!(doubtful.map(|(number, _)| number).collect::<Vec<_>>(), [0, 2, 4]);
 }
 
 #[test]
 fn nothing_moves_across_a_truncate_or_a_barrier() {
-    let mut batch = Batch::new();
+    let mut batch = Batch::default();
     assert!(batch.is_empty() && batch.steps().next().is_none());
     batch.barrier();
     push(&mut batch, TABLE, "I 1,a");
@@ -225,7 +225,7 @@ fn nothing_moves_across_a_truncate_or_a_barrier() {
     batch.barrier();
     batch.barrier();
     push(&mut batch, TABLE, "D K1,~");
-    let mut planner = Planner::new();
+    let mut planner = Planner::default();
     let mut steps = Vec::new();
     for step in batch.steps() {
         steps.push(match step {
@@ -239,6 +239,4 @@ fn nothing_moves_across_a_truncate_or_a_barrier() {
     assert_eq!(steps, ["+1,a", "truncate", "truncate", "+1,b", "-1"]);
     assert_eq!(batch.len(), 3);
     assert!(batch.bytes() > 3 * 10);
-    batch.clear();
-    assert!(batch.is_empty() && batch.bytes() == 0 && batch.steps().next().is_none());
 }
