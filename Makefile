@@ -20,6 +20,7 @@ lint: ## Formatting and clippy
 test: lint ## Everything that CI checks
 	@scripts/step servers scripts/fetch-postgres all
 	@scripts/step dependencies scripts/check-dependencies
+	@scripts/step docs scripts/check-docs
 	@scripts/step tests cargo nextest run --locked --workspace --all-targets
 	@scripts/step doctests cargo test --locked --workspace --doc --quiet
 	@scripts/step documentation env RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
