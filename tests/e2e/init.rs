@@ -2,7 +2,7 @@
 
 use pgstream_testkit::cluster;
 
-use crate::command::pgstream;
+use crate::replicator::{Replicator, pgstream};
 
 #[tokio::test]
 async fn init_says_what_it_did_and_destroy_what_it_will_do() {
@@ -100,17 +100,12 @@ async fn a_signal_stops_an_init_that_waits_and_leaves_no_slot_behind() {
     let cluster = cluster().await;
     let (writer, watcher) = (cluster.client("app").await, cluster.client("app").await);
     writer.batch("CREATE TABLE t (id int PRIMARY KEY); BEGIN; INSERT INTO t VALUES (1)").await;
-    let mut command = crate::command::binary();
-    command.args(["init", "--postgres-url", &cluster.url("app")]);
-    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let running = Replicator::start(&["init", "--postgres-url", &cluster.url("app")]);
     let creating = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'
                     AND query LIKE 'SELECT FROM pg_create_logical%'";
     watcher.wait_until(creating, "1").await;
-    std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    let ended = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
-    assert_eq!(ended.status.code(), Some(1));
-    let err = String::from_utf8(ended.stderr).unwrap();
-    assert!(err.contains("source::cancelled") && err.contains("run it again: it goes on where it stopped"), "{err}");
+    let stopped = running.stop().await.ends(1);
+    stopped.says(&["source::cancelled", "run it again: it goes on where it stopped"]);
     watcher.wait_until("SELECT count(*) FROM pg_replication_slots", "0").await;
     writer.batch("COMMIT").await;
     let again = pgstream(&["init", "--postgres-url", &cluster.url("app")]).await;

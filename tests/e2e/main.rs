@@ -5,6 +5,7 @@ mod replicator;
 
 mod crashes;
 mod health;
+mod init;
 mod job;
 mod matrix;
 mod ownership;
@@ -12,4 +13,6 @@ mod preparation;
 mod refusals;
 mod secrets;
 mod snapshot;
+mod status;
 mod stdout;
+mod usage;

@@ -185,12 +185,17 @@ pub async fn pgstream(arguments: &[&str]) -> Done {
 }
 
 /// A command that has ended.
-#[derive(Debug)]
 pub struct Done {
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
     pub took: Duration,
+}
+
+impl std::fmt::Debug for Done {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit code {:?}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.out, self.err)
+    }
 }
 
 impl Done {
@@ -203,8 +208,7 @@ impl Done {
     /// It ended with this exit code.
     #[track_caller]
     pub fn ends(self, code: i32) -> Self {
-        let Self { code: found, out, err, .. } = &self;
-        assert_eq!(*found, Some(code), "exit code\n--- stdout\n{out}\n--- stderr\n{err}");
+        assert_eq!(self.code, Some(code), "{self:?}");
         self
     }
 

@@ -2,7 +2,7 @@
 
 use pgstream_testkit::pair;
 
-use crate::command::pgstream;
+use crate::replicator::pgstream;
 
 #[tokio::test]
 async fn findings_end_it_with_one_and_come_with_a_remedy() {

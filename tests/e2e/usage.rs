@@ -1,6 +1,6 @@
 //! What is wrong with the command line or the configuration ends with exit code 2.
 
-use crate::command::pgstream;
+use crate::replicator::pgstream;
 
 #[tokio::test]
 async fn mistakes_on_the_command_line() {
@@ -56,6 +56,6 @@ async fn a_reader_that_leaves_early_is_no_failure() {
     let mut command = std::process::Command::new("sh");
     let binary = env!("CARGO_BIN_EXE_pgstream-aws");
     command.args(["-c", &format!("{{ '{binary}' version; echo $? >&2; }} | true")]);
-    let ended = crate::command::finish(command).await;
-    assert_eq!(ended.err, "0\n");
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "0\n");
 }
