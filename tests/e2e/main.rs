@@ -4,11 +4,16 @@
 mod command;
 mod replicator;
 
-mod commands;
 mod crashes;
+mod health;
 mod init;
-mod matrix_;
+mod job;
+mod matrix;
+mod ownership;
+mod preparation;
 mod refusals;
+mod secrets;
+mod snapshot;
 mod status;
+mod stdout;
 mod usage;
-mod whole_job;

@@ -1,169 +1,344 @@
-//! The binary as a user runs it.
+//! The binary as a user runs it: a configuration file, a process, what it prints and how it ends.
 
 use std::{
-    path::PathBuf,
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-use pgstream_testkit::{Client, Cluster, tools_path};
+use pgstream_testkit::{Client, Cluster, assert_same_rows};
+use serde_json::{Map, Value};
+use tempfile::TempDir;
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_pgstream-aws");
+pub const SLOT: &str = "pgstream_app_slot";
 
-/// A command of the binary with the client tools in reach and nothing of ours in its environment.
-pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(BINARY);
-    command.args(arguments).env("PATH", tools_path().unwrap()).env_remove("PGSTREAM_CONFIG").env("NO_COLOR", "1");
-    command
+/// How long a pipeline may take to be in step, with other tests beside it.
+const CATCH_UP: Duration = Duration::from_secs(60);
+/// How long a command may take.
+const COMMAND: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Two servers with database `app`, and a configuration of a pipeline between them.
+pub struct Pipeline {
+    pub source: Cluster,
+    pub target: Cluster,
+    settings: Value,
+    directory: TempDir,
+    markers: AtomicU64,
 }
 
-/// Runs a command to its end.
-pub fn pgstream(arguments: &[&str]) -> Output {
-    command(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-/// Runs a command that must succeed; returns what it printed.
-pub fn succeeds(arguments: &[&str]) -> String {
-    let output = pgstream(arguments);
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{arguments:?} ended with {}\n{out}\n{err}", output.status);
-    out
-}
-
-/// Runs a command that must fail with this exit code; returns what it said on standard error.
-pub fn fails(code: i32, arguments: &[&str]) -> String {
-    let output = pgstream(arguments);
-    let err = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{}\n{err}", text(&output.stdout));
-    err
-}
-
-pub fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A configuration in a directory of its own.
-pub struct Config {
-    directory: tempfile::TempDir,
-}
-
-impl Config {
-    /// A configuration for two databases; `source` and `target` go below `source.postgres` and `target.postgres`.
-    pub fn new(source_url: &str, target_url: &str, source: &str, target: &str) -> Self {
-        let indent = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
-        Self::raw(&format!(
-            "source:\n  postgres:\n    url: {source_url}\n{}target:\n  postgres:\n    url: {target_url}\n{}",
-            indent(source),
-            indent(target)
-        ))
+impl Pipeline {
+    /// With `schema` on the source, and mode `snapshot_and_replication`.
+    pub async fn new(schema: &str) -> Self {
+        let (source, target) = pgstream_testkit::pair().await;
+        Self::between(source, target, schema).await
     }
 
-    pub fn raw(yaml: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("config.yaml"), yaml).unwrap();
-        Self { directory }
+    pub async fn between(source: Cluster, target: Cluster, schema: &str) -> Self {
+        let here = source.client("app").await;
+        here.batch("CREATE TABLE public.marker (n bigint PRIMARY KEY)").await;
+        here.batch(schema).await;
+        let mut pipeline = Self {
+            settings: Value::Object(Map::new()),
+            directory: tempfile::tempdir().unwrap(),
+            markers: AtomicU64::new(0),
+            source,
+            target,
+        };
+        pipeline.set("source.postgres.url", pipeline.source.url("app"));
+        pipeline.set("source.postgres.mode", "snapshot_and_replication");
+        pipeline.set("source.postgres.retry_policy.exponential.initial_interval", 100);
+        pipeline.set("source.postgres.retry_policy.exponential.max_interval", 1000);
+        pipeline.set("target.postgres.url", pipeline.target.url("app"));
+        pipeline
     }
 
-    pub fn path(&self) -> String {
-        self.directory.path().join("config.yaml").display().to_string()
+    /// Writes `a.b.c: value` into the configuration.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) {
+        let mut node = &mut self.settings;
+        for name in key.split('.') {
+            node = &mut node[name];
+        }
+        *node = value.into();
+        self.write();
     }
 
-    pub fn log(&self) -> PathBuf {
-        self.directory.path().join("replicator.log")
+    /// Takes `a.b` out of the configuration.
+    pub fn unset(&mut self, key: &str) {
+        let (parent, name) = key.rsplit_once('.').unwrap();
+        let parent = self.settings.pointer_mut(&format!("/{}", parent.replace('.', "/"))).unwrap();
+        parent.as_object_mut().unwrap().remove(name);
+        self.write();
+    }
+
+    fn write(&self) {
+        let mut yaml = String::new();
+        write_yaml(&mut yaml, 0, &self.settings);
+        fs::write(self.config(), yaml).unwrap();
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join("pipeline.yaml")
+    }
+
+    /// A file beside it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A superuser's session on the source.
+    pub async fn here(&self) -> Client {
+        self.source.client("app").await
+    }
+
+    /// A superuser's session on the target.
+    pub async fn there(&self) -> Client {
+        self.target.client("app").await
+    }
+
+    /// Runs a command with the configuration to its end.
+    pub async fn pgstream(&self, arguments: &[&str]) -> Done {
+        self.start(arguments).done().await
+    }
+
+    /// Starts `run`.
+    pub fn run(&self) -> Replicator {
+        self.start(&["run"])
+    }
+
+    /// Starts a command with the configuration.
+    pub fn start(&self, arguments: &[&str]) -> Replicator {
+        let config = self.config();
+        Replicator::start(&[arguments, &["-c", config.to_str().unwrap()]].concat())
+    }
+
+    /// Waits until the copy is complete and everything that is committed on the source now is on the target.
+    pub async fn caught_up(&self, replicator: &mut Replicator) {
+        // The first marker may have come with the copy; the second one can only come by the stream.
+        self.marker_arrives(replicator).await;
+        self.marker_arrives(replicator).await;
+    }
+
+    async fn marker_arrives(&self, replicator: &mut Replicator) {
+        let n = self.markers.fetch_add(1, Ordering::Relaxed);
+        self.here().await.batch(&format!("INSERT INTO public.marker VALUES ({n})")).await;
+        let sql = format!("SELECT n FROM public.marker WHERE n = {n}");
+        self.on_target(replicator, &sql, |found| found == n.to_string()).await;
+    }
+
+    /// Asks the target until the answer is right; a target that is down, or has no such table yet, gives none.
+    pub async fn on_target(&self, replicator: &mut Replicator, sql: &str, right: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + CATCH_UP;
+        loop {
+            if let Ok(there) = self.target.try_client("app").await {
+                while let Ok(messages) = there.simple_query(sql).await {
+                    let found = messages.into_iter().find_map(|message| match message {
+                        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                        _ => None,
+                    });
+                    if found.is_some_and(|found| right(&found)) {
+                        return;
+                    }
+                    replicator.assert_running();
+                    assert!(Instant::now() < deadline, "not in {CATCH_UP:?}: {sql}\n{}", replicator.stderr());
+                    tokio::time::sleep(POLL).await;
+                }
+            }
+            replicator.assert_running();
+            assert!(Instant::now() < deadline, "not in {CATCH_UP:?}: {sql}\n{}", replicator.stderr());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    pub async fn assert_same_rows(&self) {
+        assert_same_rows(&self.source, &self.target, "app").await;
+    }
+
+    /// Which part of which table was copied when: what changes when something is copied again.
+    pub async fn copied(&self) -> String {
+        let ledger = "SELECT string_agg(l::text, E'\\n' ORDER BY l::text) FROM pgstream.snapshot_ledger l";
+        self.there().await.text(ledger).await.unwrap()
     }
 }
 
-/// A running `pgstream-aws run`; ended when dropped.
+/// Block style, as people write it.
+fn write_yaml(yaml: &mut String, depth: usize, node: &Value) {
+    let Value::Object(entries) = node else { unreachable!("the settings are sections") };
+    for (name, value) in entries {
+        let indent = "  ".repeat(depth);
+        match value {
+            Value::Object(section) if !section.is_empty() => {
+                yaml.push_str(&format!("{indent}{name}:\n"));
+                write_yaml(yaml, depth + 1, value);
+            }
+            value => yaml.push_str(&format!("{indent}{name}: {value}\n")),
+        }
+    }
+}
+
+/// Runs a command without a configuration file to its end.
+pub async fn pgstream(arguments: &[&str]) -> Done {
+    Replicator::start(arguments).done().await
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Done {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+    pub took: Duration,
+}
+
+impl Done {
+    /// It succeeded.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        self.ends(0)
+    }
+
+    /// It ended with this exit code.
+    #[track_caller]
+    pub fn ends(self, code: i32) -> Self {
+        let Self { code: found, out, err, .. } = &self;
+        assert_eq!(*found, Some(code), "exit code\n--- stdout\n{out}\n--- stderr\n{err}");
+        self
+    }
+
+    /// It said all of this on standard error.
+    #[track_caller]
+    pub fn says(self, words: &[&str]) -> Self {
+        for words in words {
+            assert!(self.err.contains(words), "not said: {words}\n--- stderr\n{}", self.err);
+        }
+        self
+    }
+
+    /// It printed all of this on standard output.
+    #[track_caller]
+    pub fn prints(self, words: &[&str]) -> Self {
+        for words in words {
+            assert!(self.out.contains(words), "not printed: {words}\n--- stdout\n{}", self.out);
+        }
+        self
+    }
+
+    /// Its report, printed with `--json`.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}\n{}\n{}", self.out, self.err))
+    }
+}
+
+/// A running command; killed when dropped.
 pub struct Replicator {
     child: Child,
-    log: PathBuf,
+    output: TempDir,
+    ended: Option<ExitStatus>,
+    started: Instant,
 }
 
 impl Replicator {
-    pub fn run(config: &Config) -> Self {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(config.log()).unwrap();
-        let child = command(&["run", "-c", &config.path()])
+    /// Starts a command without a terminal, with nothing in its environment but the way to the client tools.
+    pub fn start(arguments: &[&str]) -> Self {
+        let output = tempfile::tempdir().unwrap();
+        let file = |name: &str| File::create(output.path().join(name)).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_pgstream-aws"))
+            .args(arguments)
+            .env_clear()
+            .env("PATH", pgstream_testkit::tools_path().unwrap())
+            .env("HOME", output.path())
             .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
+            .stdout(file("out"))
+            .stderr(file("err"))
             .spawn()
             .unwrap();
-        Self { child, log: config.log() }
+        Self { child, output, ended: None, started: Instant::now() }
     }
 
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
+    pub fn stdout(&self) -> String {
+        read(self.output.path(), "out")
+    }
+
+    pub fn stderr(&self) -> String {
+        read(self.output.path(), "err")
+    }
+
+    /// Its exit status once it has ended.
+    pub fn poll(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().unwrap();
+        }
+        self.ended
+    }
+
+    #[track_caller]
     pub fn assert_running(&mut self) {
-        if let Some(status) = self.child.try_wait().unwrap() {
-            panic!("the replicator ended with {status}:\n{}", self.log());
+        if let Some(status) = self.poll() {
+            panic!("it ended with {status}\n{}", self.stderr());
         }
     }
 
+    /// Waits until standard error holds this.
+    pub async fn says(&mut self, words: &str) {
+        let deadline = Instant::now() + CATCH_UP;
+        while !self.stderr().contains(words) {
+            self.assert_running();
+            assert!(Instant::now() < deadline, "not said in {CATCH_UP:?}: {words}\n{}", self.stderr());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn done(mut self) -> Done {
+        let deadline = Instant::now() + COMMAND;
+        let status = loop {
+            if let Some(status) = self.poll() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "still running after {COMMAND:?}\n{}", self.stderr());
+            tokio::time::sleep(POLL / 2).await;
+        };
+        Done { code: status.code(), out: self.stdout(), err: self.stderr(), took: self.started.elapsed() }
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub async fn stop(mut self) -> Done {
+        self.assert_running();
+        let asked = Command::new("kill").arg(self.pid().to_string()).status().unwrap();
+        assert!(asked.success());
+        self.started = Instant::now();
+        self.done().await
+    }
+
+    /// Kills it as a power cut would.
+    #[track_caller]
     pub fn kill9(mut self) {
+        self.assert_running();
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-    }
-
-    /// SIGTERM; returns how it ended and after how long.
-    pub fn stop(mut self) -> (ExitStatus, Duration) {
-        let began = Instant::now();
-        let sent = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
-        assert!(sent.success());
-        (self.child.wait().unwrap(), began.elapsed())
-    }
-
-    /// Waits for it to end by itself.
-    pub async fn ends(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "still running:\n{}", self.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
     }
 }
 
 impl Drop for Replicator {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- stderr of the replicator\n{}", self.stderr());
+        }
+        if self.ended.is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
 }
 
-/// The table whose rows say how far the target is; create it with the others.
-pub const MARKER: &str = "CREATE TABLE public.marker (n bigserial PRIMARY KEY);";
-
-/// Waits until all that is committed on the source is on the target.
-pub async fn caught_up(source: &Client, target: &Client) {
-    let n: i64 = source.scalar("INSERT INTO public.marker DEFAULT VALUES RETURNING n").await;
-    let arrived = format!("SELECT count(*) FROM public.marker WHERE n = {n}");
-    target.wait_until_within(Duration::from_secs(60), &arrived, "1").await;
-}
-
-/// Waits until the copy on the target is complete.
-pub async fn copied(target: &Client, replicator: &Replicator) {
-    let copying = copy_completes(target);
-    let limit = Duration::from_secs(50);
-    if tokio::time::timeout(limit, copying).await.is_err() {
-        panic!("not copied within {limit:?}:\n{}", replicator.log());
-    }
-}
-
-async fn copy_completes(target: &Client) {
-    target
-        .wait_until_within(Duration::from_secs(60), "SELECT to_regclass('pgstream.snapshot_steps') IS NOT NULL", "t")
-        .await;
-    let complete = "SELECT count(*) FROM pgstream.snapshot_steps WHERE step = 'complete'";
-    target.wait_until_within(Duration::from_secs(60), complete, "1").await;
-}
-
-/// Both databases called `app`, copied and then followed.
-pub fn both(source: &Cluster, target: &Cluster) -> Config {
-    let retry =
-        "mode: snapshot_and_replication\nretry_policy: {exponential: {initial_interval: 100, max_interval: 1000}}";
-    Config::new(&source.url("app"), &target.url("app"), retry, "")
+fn read(directory: &Path, name: &str) -> String {
+    String::from_utf8_lossy(&fs::read(directory.join(name)).unwrap_or_default()).into_owned()
 }

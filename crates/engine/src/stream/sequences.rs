@@ -1,20 +1,22 @@
 //! Sequences: not in the WAL stream, so their values are read on the source at an interval and only ever move forward
 //! on the target.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use pgstream_config::pattern::TableFilter;
 use pgstream_postgres::{Client, Error, TableName};
 
-/// Values read so far, so that only what moved is written.
+/// Carries sequences over. All of them are compared each time: a TRUNCATE … RESTART IDENTITY that is applied after the
+/// source's value was read sets the target's back, although the source's does not move any more.
 #[derive(Debug, Default)]
 pub struct Sequences {
-    seen: HashMap<TableName, i64>,
+    /// Those that the target lacks and that were reported.
+    missing: HashSet<TableName>,
 }
 
-/// One sequence that moved.
+/// One sequence of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Moved {
+struct Value {
     /// Its name.
     name: TableName,
     /// `last_value` on the source; it has been handed out there.
@@ -22,60 +24,26 @@ struct Moved {
 }
 
 impl Sequences {
-    /// Reads what moved on the source and brings the target forward.
+    /// Reads the values of the source and brings the target forward.
     ///
     /// # Errors
     /// When a session fails or the role may not set a sequence.
     pub async fn carry_over(&mut self, source: &Client, target: &Client, filter: &TableFilter) -> Result<(), Error> {
-        let moved = self.moved(source, filter).await?;
-        self.apply(target, moved).await
-    }
-
-    /// The sequences that moved since the last time.
-    ///
-    /// # Errors
-    /// When the session fails.
-    async fn moved(&self, source: &Client, filter: &TableFilter) -> Result<Vec<Moved>, Error> {
-        let rows = source
-            .query(
-                "SELECT s.schemaname::text, s.sequencename::text, s.last_value, n.nspname::text, o.relname::text
-                   FROM pg_sequences s
-                   LEFT JOIN pg_depend d
-                     ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-                    AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
-                    AND d.objid = to_regclass(format('%I.%I', s.schemaname, s.sequencename))
-                   LEFT JOIN pg_class o ON o.oid = d.refobjid
-                   LEFT JOIN pg_namespace n ON n.oid = o.relnamespace
-                  WHERE s.last_value IS NOT NULL AND s.schemaname <> 'pgstream'",
-                &[],
-            )
-            .await
-            .map_err(source.failed("reading the sequences of the source"))?;
-        Ok(rows
-            .iter()
-            .filter(|row| match (row.get::<_, Option<&str>>(3), row.get::<_, Option<&str>>(4)) {
-                (Some(schema), Some(owner)) => filter.wants_rows(schema, owner),
-                _ => true,
-            })
-            .map(|row| Moved {
-                name: TableName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
-                last_value: row.get(2),
-            })
-            .filter(|moved| self.seen.get(&moved.name) != Some(&moved.last_value))
-            .collect())
+        let values = values(source, filter).await?;
+        self.apply(target, values).await
     }
 
     /// Brings the target's sequences forward. One that is missing there is reported in the log once.
     ///
     /// # Errors
     /// When the session fails or the role may not set a sequence.
-    async fn apply(&mut self, target: &Client, moved: Vec<Moved>) -> Result<(), Error> {
-        if moved.is_empty() {
+    async fn apply(&mut self, target: &Client, values: Vec<Value>) -> Result<(), Error> {
+        if values.is_empty() {
             return Ok(());
         }
-        let schemas: Vec<&str> = moved.iter().map(|m| m.name.schema.as_str()).collect();
-        let names: Vec<&str> = moved.iter().map(|m| m.name.name.as_str()).collect();
-        let values: Vec<i64> = moved.iter().map(|m| m.last_value).collect();
+        let schemas: Vec<&str> = values.iter().map(|v| v.name.schema.as_str()).collect();
+        let names: Vec<&str> = values.iter().map(|v| v.name.name.as_str()).collect();
+        let last: Vec<i64> = values.iter().map(|v| v.last_value).collect();
         let rows = target
             .query(
                 "SELECT w.schema, w.name,
@@ -88,17 +56,46 @@ impl Sequences {
                         s.sequencename IS NULL
                    FROM unnest($1::text[], $2::text[], $3::int8[]) AS w(schema, name, value)
                    LEFT JOIN pg_sequences s ON s.schemaname = w.schema AND s.sequencename = w.name",
-                &[&schemas, &names, &values],
+                &[&schemas, &names, &last],
             )
             .await
             .map_err(target.failed("setting sequences"))?;
         for row in rows.iter().filter(|row| row.get::<_, bool>(3)) {
             let name = TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
-            if !self.seen.contains_key(&name) {
+            if self.missing.insert(name.clone()) {
                 tracing::warn!(sequence = %name, "the target has no such sequence");
             }
         }
-        self.seen.extend(moved.into_iter().map(|m| (m.name, m.last_value)));
         Ok(())
     }
+}
+
+/// The sequences that were ever used, of tables that are followed.
+async fn values(source: &Client, filter: &TableFilter) -> Result<Vec<Value>, Error> {
+    let rows = source
+        .query(
+            "SELECT s.schemaname::text, s.sequencename::text, s.last_value, n.nspname::text, o.relname::text
+                   FROM pg_sequences s
+                   LEFT JOIN pg_depend d
+                     ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
+                    AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
+                    AND d.objid = to_regclass(format('%I.%I', s.schemaname, s.sequencename))
+                   LEFT JOIN pg_class o ON o.oid = d.refobjid
+                   LEFT JOIN pg_namespace n ON n.oid = o.relnamespace
+                  WHERE s.last_value IS NOT NULL AND s.schemaname <> 'pgstream'",
+            &[],
+        )
+        .await
+        .map_err(source.failed("reading the sequences of the source"))?;
+    Ok(rows
+        .iter()
+        .filter(|row| match (row.get::<_, Option<&str>>(3), row.get::<_, Option<&str>>(4)) {
+            (Some(schema), Some(owner)) => filter.wants_rows(schema, owner),
+            _ => true,
+        })
+        .map(|row| Value {
+            name: TableName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
+            last_value: row.get(2),
+        })
+        .collect())
 }
