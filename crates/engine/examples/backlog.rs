@@ -122,7 +122,11 @@ async fn round(workload: &Workload) -> (Duration, Duration) {
     let ours = follow(&source, &target).await;
     let expected = digest(&here, |_| true).await;
     for database in ["ours", "native"] {
-        assert_eq!(digest(&target.client(database).await, |_| true).await, expected, "{database} holds what the source holds");
+        assert_eq!(
+            digest(&target.client(database).await, |_| true).await,
+            expected,
+            "{database} holds what the source holds"
+        );
     }
     (ours, native)
 }
@@ -137,11 +141,8 @@ async fn prepare(workload: &Workload, cluster: &Cluster, database: &str) {
 }
 
 fn pgbench(cluster: &Cluster, database: &str, arguments: &[&str]) {
-    let output = Command::new(Binaries::tool("pgbench").unwrap())
-        .args(arguments)
-        .arg(cluster.url(database))
-        .output()
-        .unwrap();
+    let output =
+        Command::new(Binaries::tool("pgbench").unwrap()).args(arguments).arg(cluster.url(database)).output().unwrap();
     assert!(output.status.success(), "pgbench: {}", String::from_utf8_lossy(&output.stderr));
 }
 

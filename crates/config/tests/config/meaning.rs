@@ -403,3 +403,14 @@ fn the_log_is_known_even_when_nothing_else_is() {
     let shown = presentation(None, &Overrides::default(), &|_| None);
     assert_eq!((shown.level, shown.json, shown.no_color, shown.quiet), ("info", false, false, false));
 }
+
+#[test]
+fn the_example_of_the_documentation_is_right() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md")).unwrap();
+    let (_, rest) = page.split_once("```yaml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let loaded = yaml(example).env(&[("SOURCE_PASSWORD", "a"), ("TARGET_PASSWORD", "b")]).loads();
+    assert_eq!(loaded.notices, []);
+    assert!(loaded.pipeline.snapshot.tables.wants_rows("billing", "invoice"));
+    assert!(!loaded.pipeline.stream.tables.wants_schema("public", "scratch"));
+}

@@ -206,8 +206,8 @@ fn wal_level_problems(facts: &Facts, problems: &mut Vec<Problem>) {
             "rds.logical_replication is set but not in effect: reboot the instance (on Aurora: the writer)"
         }
         Some(_) => {
-            "set rds.logical_replication = 1 in the parameter group (on Aurora: the cluster parameter group) and reboot: \
-             `pgstream-aws provision plan` shows how"
+            "set rds.logical_replication = 1 in a custom parameter group (on Aurora: the cluster parameter group), attach it \
+             and reboot the writer"
         }
         None => "`ALTER SYSTEM SET wal_level = logical`, then restart the server",
     };

@@ -92,7 +92,7 @@ pub async fn run(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken) 
         let before = monitor.read();
         let result = session(job, monitor, cancel).await;
         let after = monitor.read();
-        if after.batches > before.batches || after.received_bytes > before.received_bytes {
+        if after.batches > before.batches {
             tries = 0;
             failing_since = Instant::now();
         }

@@ -122,6 +122,8 @@ pub struct Reader {
     versions: HashMap<RelationId, Arc<SourceRelation>>,
     relation_count: u32,
     chunk: Chunk,
+    /// The transaction that is read began in a chunk that was sent: the target's transaction is open.
+    spilled: bool,
     sent: u64,
     last_frame: Instant,
     last_idle: Instant,
@@ -156,6 +158,7 @@ impl Reader {
             versions: HashMap::new(),
             relation_count: 0,
             chunk: Chunk::default(),
+            spilled: false,
             sent: 0,
             last_frame: now,
             last_idle: now,
@@ -190,6 +193,7 @@ impl Reader {
                         At::Inside { .. } => Boundary::Open,
                         At::Boundary | At::Known => Boundary::Commit { end: self.read_to },
                     };
+                    self.spilled = boundary == Boundary::Open;
                     permit.send(Work::Chunk(Box::new(self.chunk.take(boundary))));
                     self.sent += 1;
                 }
@@ -215,9 +219,12 @@ impl Reader {
         Ok(self.stream.close().await?)
     }
 
+    /// Whether nothing more may be added. A transaction that was spilled closes its chunk with its commit: the target's
+    /// transaction must not grow with the next ones.
     fn is_full(&self) -> bool {
         let chunk = &self.chunk;
-        chunk.batch.bytes() >= self.limits.bytes
+        (self.spilled && self.at == At::Boundary)
+            || chunk.batch.bytes() >= self.limits.bytes
             || chunk.batch.len() >= self.limits.changes
             || chunk.marks.len() >= self.limits.changes
     }

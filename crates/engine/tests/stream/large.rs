@@ -27,6 +27,23 @@ async fn a_transaction_larger_than_a_batch_arrives_whole() {
 }
 
 #[tokio::test]
+async fn large_transactions_in_a_row_are_committed_one_by_one() {
+    let pair = pair("CREATE TABLE item (id int PRIMARY KEY);").await;
+    for n in 0..6 {
+        pair.here.batch(&format!("INSERT INTO item SELECT {n} * 1000 + i FROM generate_series(1, 500) AS i")).await;
+    }
+    let mut job = pair.job();
+    // Each chunk is full just before the commit of its transaction.
+    job.limits = Limits { bytes: 8 << 20, changes: 500 };
+    let running = Running::start(job);
+    pair.caught_up(&running).await;
+    let reading = running.monitor.read();
+    assert!(reading.batches >= 6 && reading.transactions == 7, "{reading:?}");
+    pair.assert_same().await;
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn readers_of_the_target_never_see_half_a_transaction() {
     let pair = pair("CREATE TABLE account (id int PRIMARY KEY, credit int NOT NULL);").await;
     let mut job = pair.job();

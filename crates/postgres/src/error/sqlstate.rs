@@ -66,7 +66,7 @@ const TABLE: &[(&str, Class, Option<&str>)] = &[
     ("3F", Setup, Some("a schema is missing: run `pgstream-aws init`, and take a schema snapshot of the target first")),
     ("40", Transient, NO_HELP),
     ("42", Setup, NO_HELP),
-    ("42501", Setup, Some("the role lacks a privilege: `pgstream-aws users plan` shows the grants that are missing")),
+    ("42501", Setup, Some("the role lacks a privilege: docs/privileges.md lists what each role needs")),
     ("42601", Bug, NO_HELP),
     ("42602", Config, NO_HELP),
     ("42622", Config, NO_HELP),
@@ -91,7 +91,7 @@ const TABLE: &[(&str, Class, Option<&str>)] = &[
         "53100",
         Transient,
         Some(
-            "the disk of the server is full: enlarge the storage; a stalled replication slot keeps WAL (`pgstream-aws monitor`)",
+            "the disk of the server is full: enlarge the storage; a stalled replication slot keeps WAL (`pgstream-aws status`)",
         ),
     ),
     ("53300", Transient, Some("the server has no connection left: raise `max_connections` or lower the workers")),

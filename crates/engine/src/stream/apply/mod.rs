@@ -52,6 +52,8 @@ pub struct Applier {
     open: bool,
     /// Rows of the open transaction.
     rows: RowCounts,
+    /// Source transactions in it.
+    transactions: u64,
 }
 
 impl Applier {
@@ -86,6 +88,7 @@ impl Applier {
             monitor,
             open: false,
             rows: RowCounts::default(),
+            transactions: 0,
         })
     }
 
@@ -103,7 +106,7 @@ impl Applier {
                         self.report.send_modify(|applied| applied.done += 1);
                     }
                     Some(Work::Idle(end)) => {
-                        self.commit(end, None, 0, true).await?;
+                        self.commit(end, None, true).await?;
                         self.report.send_modify(|applied| applied.done += 1);
                     }
                     None => break,
@@ -144,11 +147,12 @@ impl Applier {
             }
         };
         self.rows += rows;
+        self.transactions += chunk.transactions;
         if savepoint {
             self.execute("RELEASE SAVEPOINT chunk").await?;
         }
         match chunk.boundary {
-            Some(Boundary::Commit { end }) => self.commit(end, chunk.commit_time, chunk.transactions, false).await,
+            Some(Boundary::Commit { end }) => self.commit(end, chunk.commit_time, false).await,
             Some(Boundary::Open) | None => {
                 self.open = true;
                 Ok(())
@@ -164,7 +168,7 @@ impl Applier {
     }
 
     /// Moves the progress and commits, with the rows that were applied since the last commit.
-    async fn commit(&mut self, end: Lsn, time: Option<Timestamp>, transactions: u64, alone: bool) -> Result<(), Error> {
+    async fn commit(&mut self, end: Lsn, time: Option<Timestamp>, alone: bool) -> Result<(), Error> {
         let commit_time = time.and_then(Timestamp::system_time);
         let failed = |client: &Client| client.failed("committing a batch");
         if alone {
@@ -185,7 +189,7 @@ impl Applier {
         let positions = positions.map_err(failed(&self.client))?;
         self.open = false;
         self.durability.committed(positions.get(0), end);
-        let rows = std::mem::take(&mut self.rows);
+        let (rows, transactions) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.transactions));
         self.monitor.committed(end, time.map(Timestamp::unix_micros), transactions, rows);
         self.report.send_modify(|applied| applied.applied = end);
         self.flushed(positions.get(1));
@@ -219,7 +223,7 @@ impl Applier {
         if self.durability.is_waiting() {
             self.execute("SET synchronous_commit = on").await?;
             let end = self.report.borrow().applied;
-            self.commit(end, None, 0, true).await?;
+            self.commit(end, None, true).await?;
         }
         Ok(())
     }
