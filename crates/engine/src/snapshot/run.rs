@@ -199,7 +199,7 @@ impl Snapshotting {
     }
 
     fn schema_session(&self, majors: Majors) -> Session {
-        let mut session = self.session("schema", majors.target).with("synchronous_commit", "off");
+        let mut session = self.session("schema", majors.target).with("synchronous_commit", "on");
         if majors.target >= 14 {
             // A backend notices within seconds that nobody waits for its index any more.
             session = session.with("client_connection_check_interval", "2s");
@@ -302,7 +302,8 @@ impl Snapshotting {
         let at_target = self.job.target_settings.max_connections.get().saturating_sub(EXTRA_CONNECTIONS).max(2);
         let schemas = settings.schema_workers.get().min(at_target / 2).max(1);
         let copies = settings.table_workers.get().min(at_source).min(at_target - schemas).max(1);
-        let mut copy_session = self.session("copy", majors.target).with("synchronous_commit", "off");
+        // A target that crashes while tables are copied must not forget one that this run counts as finished.
+        let mut copy_session = self.session("copy", majors.target).with("synchronous_commit", "on");
         if replica {
             copy_session = copy_session.with("session_replication_role", "replica");
         }

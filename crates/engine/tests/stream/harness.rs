@@ -129,13 +129,13 @@ impl Running {
         Self { monitor, cancel, task, result }
     }
 
-    async fn ended(&self) {
+    pub async fn ended(&self) {
         while !self.task.is_finished() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    fn error(&self) -> Option<String> {
+    pub fn error(&self) -> Option<String> {
         self.result.lock().unwrap().as_ref().and_then(|r| r.as_ref().err()).map(describe)
     }
 

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod harness;
+mod ordeal;
 
 mod conflicts;
+mod faults;
 mod history;
 mod large;
 mod rows;
