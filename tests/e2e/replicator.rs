@@ -15,7 +15,7 @@ use tempfile::TempDir;
 pub const SLOT: &str = "pgstream_app_slot";
 
 /// How long a pipeline may take to be in step, with other tests beside it.
-const CATCH_UP: Duration = Duration::from_secs(60);
+const CATCH_UP: Duration = Duration::from_secs(90);
 /// How long a command may take.
 const COMMAND: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
