@@ -53,7 +53,7 @@ pub struct Writer {
 /// # Errors
 /// The first reason why the stream must not go on.
 pub async fn open(job: &Job, target: &Server) -> Result<(Opened, Writer), Error> {
-    let mut client = target.connect(&writer_session()).await?;
+    let mut client = connect(target, &writer_session()).await?;
     migrate::migrate(&mut client).await?;
     progress::lock(&client, &job.slot).await?;
     let replica_role = enter_replica_role(&client, job.disable_triggers).await?;
@@ -72,7 +72,7 @@ pub async fn open(job: &Job, target: &Server) -> Result<(Opened, Writer), Error>
     if confirmed > position {
         return Err(Error::SlotAhead { slot: job.slot.clone(), confirmed, applied: position });
     }
-    let claim = progress::claim(&client, &job.slot).await?;
+    let claim = progress::claim(&mut client, &job.slot).await?;
     record_timeline(&client, &claim, identity.timeline).await?;
 
     let opened = open_stream(job, replication, source, position, target_major(&client).await?).await?;
@@ -91,11 +91,11 @@ pub async fn open_without_target(job: &Job) -> Result<Opened, Error> {
 }
 
 async fn open_source(job: &Job) -> Result<(Connection, Identity, Client, Lsn), Error> {
-    let source = job.source.connect(&Session::new("pgstream-aws stream")).await?;
+    let source = connect(&job.source, &Session::new("pgstream-aws stream")).await?;
     let mut replication = job.source.replicate().await?;
     let identity = replication.identify_system().await?;
     let confirmed = check_slot(&source, job).await?;
-    check_publication(&source, job).await?;
+    check_publication(&source, &job.publication).await?;
     Ok((replication, identity, source, confirmed))
 }
 
@@ -115,6 +115,22 @@ async fn open_stream(
     };
     let binary = major >= 14 && target_major >= 14 && !has_local_references(&source, &job.publication).await?;
     Ok(Opened { replication, source, position, proto_version, binary })
+}
+
+/// A session that no timeout of its role ends. Not every server knows them all, so they cannot be sent at connect.
+///
+/// # Errors
+/// When the server cannot be reached or refuses.
+pub async fn connect(server: &Server, session: &Session) -> Result<Client, Error> {
+    let client = server.connect(session).await?;
+    client
+        .execute(
+            "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')",
+            &[],
+        )
+        .await
+        .map_err(client.failed("preparing a session"))?;
+    Ok(client)
 }
 
 /// The slot and the position it has confirmed, if this stream can read it.
@@ -144,15 +160,19 @@ async fn check_slot(source: &Client, job: &Job) -> Result<Lsn, Error> {
     Err(Error::SlotUnusable { slot, problem })
 }
 
-/// From version 18 on a missing publication is a warning and its changes are skipped in silence.
-async fn check_publication(source: &Client, job: &Job) -> Result<(), Error> {
+/// Whether the publication is there. From version 18 on a missing one is a warning of the walsender, and only once there
+/// is a change that it leaves out.
+///
+/// # Errors
+/// [`Error::PublicationMissing`].
+pub async fn check_publication(source: &Client, publication: &str) -> Result<(), Error> {
     let found = source
-        .query_opt("SELECT 1 FROM pg_publication WHERE pubname = $1", &[&job.publication])
+        .query_opt("SELECT 1 FROM pg_publication WHERE pubname = $1", &[&publication])
         .await
         .map_err(source.failed("reading pg_publication"))?;
     match found {
         Some(_) => Ok(()),
-        None => Err(Error::PublicationMissing { publication: job.publication.clone() }),
+        None => Err(Error::PublicationMissing { publication: publication.to_owned() }),
     }
 }
 
@@ -222,6 +242,11 @@ fn writer_session() -> Session {
         .with("synchronous_commit", "off")
         .with("plan_cache_mode", "force_generic_plan")
         .with("enable_seqscan", "off")
+        // A session whose client vanished holds the lock of the one writer: the server is to notice within half a minute.
+        .with("tcp_keepalives_idle", "10")
+        .with("tcp_keepalives_interval", "5")
+        .with("tcp_keepalives_count", "3")
+        .with("tcp_user_timeout", "25000")
         .with("default_transaction_isolation", "read committed")
         .with("default_transaction_read_only", "off")
 }

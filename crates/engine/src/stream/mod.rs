@@ -130,7 +130,7 @@ async fn session(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken) 
         match &job.destination {
             Destination::Postgres(target) => {
                 let (opened, writer) = door::open(job, target).await?;
-                let sequences = target.connect(&Session::new("pgstream-aws sequences")).await?;
+                let sequences = door::connect(target, &Session::new("pgstream-aws sequences")).await?;
                 Ok::<_, Error>((opened, Some((writer, sequences))))
             }
             Destination::Stdout => Ok((door::open_without_target(job).await?, None)),
@@ -167,11 +167,11 @@ async fn to_server(
     let mut applying = AbortOnDropHandle::new(tokio::spawn(applier.run(todo)));
     let mut reader =
         Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), ledger, job.limits);
-    let mut sequences = Sequences::default();
     let read = tokio::select! {
         read = reader.run(work, cancel) => read,
-        Err(error) = follow_sequences(&mut sequences, &opened.source, &sequences_target, &job.filter) => Err(error),
+        Err(error) = follow_sequences(job, &opened.source, &sequences_target) => Err(error),
     };
+    let read = name_cause(job, &opened.source, read).await;
     // The sender is gone: the applier finishes the transaction it is in, makes it durable and ends.
     let Ok(joined) = timeout(STOP_PATIENCE, &mut applying).await else {
         tracing::warn!("the target is still busy with a transaction: left to roll back, it will be applied again");
@@ -180,6 +180,8 @@ async fn to_server(
     joined.map_err(|panic| Error::Protocol { problem: format!("the applier ended early: {panic}") })??;
     read?;
     if cancel.is_cancelled() {
+        // All of them, whatever was seen before: a TRUNCATE may have restarted some on the target since.
+        let mut sequences = Sequences::default();
         let last = sequences.carry_over(&opened.source, &sequences_target, &job.filter);
         if let Ok(Err(error)) = timeout(LAST_SEQUENCES, last).await {
             tracing::warn!(%error, "sequences were not carried over a last time");
@@ -203,21 +205,33 @@ async fn to_stdout(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken
     let mut reader =
         Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), Default::default(), job.limits);
     let read = reader.run(work, cancel).await;
+    let read = name_cause(job, &opened.source, read).await;
     printing.await.map_err(|panic| Error::Protocol { problem: format!("the printer ended early: {panic}") })??;
     read?;
     timeout(CLOSE_PATIENCE, reader.close()).await.unwrap_or(Ok(()))
 }
 
-async fn follow_sequences(
-    sequences: &mut Sequences,
-    source: &Client,
-    target: &Client,
-    filter: &TableFilter,
-) -> Result<(), Error> {
+/// What is not in the stream is looked at beside it: the values of sequences, and whether the publication is there.
+async fn follow_sequences(job: &Job, source: &Client, target: &Client) -> Result<(), Error> {
+    let mut sequences = Sequences::default();
     let mut tick = interval(SEQUENCE_INTERVAL);
     loop {
         tick.tick().await;
-        sequences.carry_over(source, target, filter).await?;
+        door::check_publication(source, &job.publication).await?;
+        sequences.carry_over(source, target, &job.filter).await?;
+    }
+}
+
+/// A walsender that misses its publication says so in words; the catalog says it in a way that can be told apart.
+async fn name_cause(job: &Job, source: &Client, read: Result<(), Error>) -> Result<(), Error> {
+    match read {
+        Err(Error::Postgres(error)) if error.class() == Class::Setup => {
+            match door::check_publication(source, &job.publication).await {
+                Err(missing @ Error::PublicationMissing { .. }) => Err(missing),
+                Ok(()) | Err(_) => Err(error.into()),
+            }
+        }
+        read => read,
     }
 }
 

@@ -143,6 +143,8 @@ impl Reader {
         limits: Limits,
     ) -> Self {
         let now = Instant::now();
+        // A chunk that goes on with a transaction begins with its mark, and must have room for more.
+        let limits = Limits { bytes: limits.bytes.max(1), changes: limits.changes.max(2) };
         Self {
             stream,
             applied,
@@ -184,7 +186,11 @@ impl Reader {
                 // Whoever takes the work has failed; its own error says why.
                 () = work.closed() => return Ok(()),
                 _ = tick.tick() => {
-                    self.check_silence(full)?;
+                    if full {
+                        // Nothing is read, so nothing is heard.
+                        self.last_frame = Instant::now();
+                    }
+                    self.check_silence()?;
                     self.send_status().await?;
                 }
                 permit = work.reserve(), if ready => {
@@ -407,8 +413,8 @@ impl Reader {
         Ok(self.stream.status(self.read_to, applied.durable, applied.applied, ask).await?)
     }
 
-    fn check_silence(&self, full: bool) -> Result<(), Error> {
+    fn check_silence(&self) -> Result<(), Error> {
         let silent = self.last_frame.elapsed();
-        if !full && silent > SILENCE * 3 { Err(Error::Silent { seconds: silent.as_secs() }) } else { Ok(()) }
+        if silent > SILENCE * 3 { Err(Error::Silent { seconds: silent.as_secs() }) } else { Ok(()) }
     }
 }

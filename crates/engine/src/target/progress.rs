@@ -89,21 +89,31 @@ pub async fn start(client: &Client, slot: &str, progress: &Progress) -> Result<(
     Ok(())
 }
 
-/// Takes the session lock of `slot` and raises its epoch, so that no earlier replicator can commit any more.
+/// Takes the session lock of `slot` and raises its epoch, so that no earlier replicator can commit any more. When this
+/// returns, everything that was committed on the target before is on its disk: the position that was read may be
+/// acknowledged.
 ///
 /// # Errors
 /// [`ClaimError::Taken`] when another session keeps the lock.
-pub async fn claim(client: &Client, slot: &str) -> Result<Claim, ClaimError> {
+pub async fn claim(client: &mut Client, slot: &str) -> Result<Claim, ClaimError> {
     lock(client, slot).await?;
-    let row = client
-        .query_one(
-            "UPDATE pgstream.apply_progress SET epoch = epoch + 1, updated_at = now()
-              WHERE slot_name = $1 RETURNING epoch",
-            &[&slot],
-        )
-        .await
-        .map_err(client.failed("taking over pgstream.apply_progress"))?;
-    Ok(Claim { slot: slot.to_owned(), epoch: row.get(0) })
+    let failed = client.failed("taking over pgstream.apply_progress");
+    let raise = async {
+        let tx = client.transaction().await?;
+        // An earlier session's commits were asynchronous; one that waits for the disk takes them with it.
+        tx.batch_execute("SET LOCAL synchronous_commit = on").await?;
+        let row = tx
+            .query_one(
+                "UPDATE pgstream.apply_progress SET epoch = epoch + 1, updated_at = now()
+                  WHERE slot_name = $1 RETURNING epoch",
+                &[&slot],
+            )
+            .await?;
+        tx.commit().await?;
+        Ok(row.get(0))
+    };
+    let epoch = raise.await.map_err(failed)?;
+    Ok(Claim { slot: slot.to_owned(), epoch })
 }
 
 /// Takes the session-level advisory lock of the one writer.

@@ -129,10 +129,14 @@ impl Running {
         Self { monitor, cancel, task, result }
     }
 
-    pub async fn ended(&self) {
+    async fn ended(&self) {
         while !self.task.is_finished() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
     }
 
     pub fn error(&self) -> Option<String> {

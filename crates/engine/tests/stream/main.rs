@@ -8,6 +8,7 @@ mod conflicts;
 mod faults;
 mod history;
 mod large;
+mod reconnect;
 mod rows;
 mod tables;
 mod types;

@@ -7,7 +7,7 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pgstream_engine::stream::{Job, Limits};
@@ -262,9 +262,15 @@ impl Ordeal {
         let (source, target) = (self.pair.source.client("app").await, self.pair.target.client("app").await);
         source.batch(&format!("INSERT INTO public.marker VALUES ({n})")).await;
         let arrived = format!("SELECT count(*) FROM public.marker WHERE n = {n}");
-        tokio::select! {
-            () = target.wait_until_within(Duration::from_secs(45), &arrived, "1") => {}
-            () = self.running().ended() => panic!("the stream ended: {:?}", self.running().error()),
+        let (mut applied, mut since) = (String::new(), Instant::now());
+        while target.text(&arrived).await.as_deref() != Some("1") {
+            assert!(!self.running().is_finished(), "the stream ended: {:?}", self.running().error());
+            let reading = self.running().monitor.read();
+            if applied != reading.applied_lsn {
+                (applied, since) = (reading.applied_lsn.clone(), Instant::now());
+            }
+            assert!(since.elapsed() < Duration::from_secs(30), "the stream stands still: {reading:?}");
+            sleep(Duration::from_millis(20)).await;
         }
     }
 
