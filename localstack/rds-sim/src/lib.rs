@@ -1,0 +1,1 @@
+//! The RDS API in front of real PostgreSQL servers on one machine.
