@@ -4,6 +4,7 @@
 mod harness;
 mod ordeal;
 
+mod cascade;
 mod conflicts;
 mod faults;
 mod history;
