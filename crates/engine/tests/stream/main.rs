@@ -12,4 +12,5 @@ mod large;
 mod reconnect;
 mod rows;
 mod tables;
+mod triggers;
 mod types;
