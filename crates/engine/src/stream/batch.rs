@@ -50,6 +50,14 @@ pub enum Kind<'a> {
     Delete(Old<'a>),
 }
 
+impl Kind<'_> {
+    /// Whether a row with this key may be there no more.
+    #[must_use]
+    pub fn leaves_a_key(&self) -> bool {
+        matches!(self, Self::Delete(_) | Self::Update { old: Some(_), .. })
+    }
+}
+
 /// `TRUNCATE` of several tables in one statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Truncate {
@@ -204,6 +212,12 @@ impl<'a> Rows<'a> {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Change<'a>> + use<'a> {
         let arena = self.batch.arena();
         self.records().iter().map(|record| record.change(arena))
+    }
+
+    /// Those of the changes whose numbers are in `range`, if there are any.
+    pub fn within(&self, range: &Range<usize>) -> Option<Self> {
+        let range = self.range.start.max(range.start)..self.range.end.min(range.end);
+        (!range.is_empty()).then_some(Rows { batch: self.batch, range })
     }
 
     /// The numbers of the changes in the batch.

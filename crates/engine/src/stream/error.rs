@@ -162,7 +162,7 @@ pub enum Error {
     #[diagnostic(
         code(stream::triggers),
         help(
-            "a fired trigger or rule doubles or alters rows that already come from the source. Set target.postgres.disable_triggers: true (the role must be allowed to set session_replication_role; on RDS: rds_superuser), or ALTER TABLE … DISABLE TRIGGER until cutover"
+            "a fired trigger or rule doubles or alters rows that already come from the source. Set target.postgres.disable_triggers: true (the role must be allowed to set session_replication_role; on RDS: rds_superuser); or make the role a member of the tables' owner, so that it can disable triggers itself until cutover (rules it never does: ALTER TABLE … DISABLE RULE)"
         )
     )]
     Triggers {

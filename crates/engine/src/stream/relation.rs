@@ -15,6 +15,7 @@ use pgstream_postgres::{
 };
 
 use super::Error;
+use crate::target::triggers::{self, Trigger};
 
 /// First type id that is not the same on every server.
 const FIRST_USER_TYPE: u32 = 10_000;
@@ -138,7 +139,7 @@ impl TargetTable {
     /// `replica_role`: whether the session runs under `session_replication_role = replica`.
     ///
     /// # Errors
-    /// [`Error::Shape`] with every difference; [`Error::Triggers`] when something would fire; `Ok(None)` when the
+    /// [`Error::Shape`] with every difference; [`Error::Triggers`] when something would fire that may not be disabled; `Ok(None)` when the
     /// table is not there.
     pub async fn load(client: &Client, source: &SourceRelation, replica_role: bool) -> Result<Option<Self>, Error> {
         let name = &source.table;
@@ -170,7 +171,7 @@ impl TargetTable {
                 None => Key::WholeRow,
             },
         };
-        let fires_triggers = firing(client, oid, name, replica_role).await?;
+        let fires_triggers = firing(client, oid, replica_role).await?;
         let only = if partitioned { "" } else { "ONLY " };
         Ok(Some(Self { oid, name: name.clone(), only, columns, key, fires_triggers }))
     }
@@ -289,24 +290,57 @@ async fn unique_key(client: &Client, oid: u32, source: &SourceRelation) -> Resul
     }))
 }
 
-/// Whether triggers fire that were asked for replicated rows; an error when others would.
-async fn firing(client: &Client, oid: u32, table: &TableName, replica_role: bool) -> Result<bool, Error> {
+/// What could act on rows that are written to the table: on the table, on its partitions, and by ordinary triggers also
+/// on tables that its rows cascade to.
+const FIRING: &str = "
+    WITH RECURSIVE written(oid) AS (
+        SELECT $1::oid UNION SELECT relid::oid FROM pg_partition_tree($1::oid::regclass)),
+    reached(oid) AS (
+        SELECT oid FROM written
+        UNION
+        SELECT f.conrelid FROM reached JOIN pg_constraint f ON f.contype = 'f' AND f.confrelid = reached.oid
+         WHERE f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd'))
+    SELECT n.nspname::text, c.relname::text, t.tgname::text, false AS rule, t.tgenabled = 'O' AS ordinary,
+           pg_has_role(c.relowner, 'USAGE') AS owned
+      FROM reached JOIN pg_trigger t ON t.tgrelid = reached.oid
+      JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE NOT t.tgisinternal AND t.tgenabled = ANY ($2)
+       AND (t.tgenabled = 'O' OR t.tgrelid IN (SELECT oid FROM written))
+    UNION ALL
+    SELECT n.nspname, c.relname, r.rulename, true, r.ev_enabled = 'O', false
+      FROM written JOIN pg_rewrite r ON r.ev_class = written.oid
+      JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE r.ev_type <> '1' AND r.ev_enabled = ANY ($2)
+     ORDER BY 1, 2, 3";
+
+/// Whether triggers fire that were asked for replicated rows. Ordinary ones rest: under the replica role by themselves;
+/// otherwise they are disabled here, and it is an error when the role may not.
+async fn firing(client: &Client, oid: u32, replica_role: bool) -> Result<bool, Error> {
+    let enabled = if replica_role { vec![b'A' as i8, b'R' as i8] } else { vec![b'A' as i8, b'O' as i8] };
     let rows = client
-        .query(
-            "SELECT 'trigger ' || quote_ident(tgname), tgenabled = 'A' OR tgenabled = 'R'
-               FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled = ANY ($2::\"char\"[])
-             UNION ALL
-             SELECT 'rule ' || quote_ident(rulename), ev_enabled = 'A' OR ev_enabled = 'R'
-               FROM pg_rewrite WHERE ev_class = $1 AND ev_type <> '1' AND ev_enabled = ANY ($2::\"char\"[])
-              ORDER BY 1",
-            &[&oid, &if replica_role { vec![b'A' as i8, b'R' as i8] } else { vec![b'A' as i8, b'O' as i8] }],
-        )
+        .query(FIRING, &[&oid, &enabled])
         .await
         .map_err(client.failed("reading the triggers of a target table"))?;
-    let unwanted: Vec<String> = rows
-        .iter()
-        .filter(|row| !row.get::<_, bool>(1))
-        .map(|row| format!("{} on {table}", row.get::<_, &str>(0)))
-        .collect();
-    if unwanted.is_empty() { Ok(!rows.is_empty()) } else { Err(Error::Triggers { objects: unwanted }) }
+    let (mut asked_for, mut ordinary, mut unwanted) = (false, Vec::new(), Vec::new());
+    for row in &rows {
+        let table = TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
+        let name: String = row.get(2);
+        match (row.get(3), row.get(4), row.get(5)) {
+            (_, false, _) => asked_for = true,
+            (true, true, _) => unwanted.push(format!("rule {} on {table}", quote_ident(&name))),
+            (false, true, true) => ordinary.push(Trigger { table, name }),
+            (false, true, false) => {
+                let trigger = Trigger { table, name };
+                let (table, ident) = (&trigger.table, quote_ident(&trigger.name));
+                unwanted.push(format!("trigger {ident} on {table} (its owner: {})", trigger.disabling()));
+            }
+        }
+    }
+    if !unwanted.is_empty() {
+        return Err(Error::Triggers { objects: unwanted });
+    }
+    if !ordinary.is_empty() {
+        triggers::disable(client, &ordinary).await?;
+    }
+    Ok(asked_for)
 }

@@ -1,11 +1,11 @@
 //! What the reader hands to the applier, and what it hears back.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use pgstream_postgres::{Lsn, pgoutput::Timestamp};
 
 use super::{
-    batch::{Batch, RelIndex},
+    batch::{Batch, RelIndex, Step},
     relation::SourceRelation,
 };
 
@@ -76,10 +76,50 @@ impl Chunk {
         taken
     }
 
+    /// All of its transactions.
+    pub fn whole(&self) -> Part<'_> {
+        Part { chunk: self, marks: 0..self.marks.len() }
+    }
+
     /// Commit record of the transaction that the change at `index` belongs to.
     pub fn commit_of(&self, index: usize) -> Lsn {
         let after = self.marks.partition_point(|mark| mark.first <= index);
         after.checked_sub(1).and_then(|i| self.marks.get(i)).map_or(Lsn::ZERO, |mark| mark.commit)
+    }
+}
+
+/// Consecutive source transactions of a chunk.
+#[derive(Clone)]
+pub struct Part<'a> {
+    /// The chunk.
+    pub chunk: &'a Chunk,
+    marks: Range<usize>,
+}
+
+impl<'a> Part<'a> {
+    /// What they did, in commit order; of a truncate also the commit record of its transaction.
+    pub fn steps(&self) -> impl Iterator<Item = (Step<'a>, Lsn)> + use<'a> {
+        let chunk = self.chunk;
+        let (from, to) =
+            (chunk.marks.get(self.marks.start).filter(|_| self.marks.start > 0), chunk.marks.get(self.marks.end));
+        let changes = from.map_or(0, |mark| mark.first)..to.map_or(chunk.batch.len(), |mark| mark.first);
+        let commits = from.map_or(Lsn::ZERO, |mark| mark.commit)..to.map_or(Lsn(u64::MAX), |mark| mark.commit);
+        let mut truncates = chunk.truncates.iter().copied();
+        chunk.batch.steps().filter_map(move |step| match step {
+            Step::Rows(rows) => rows.within(&changes).map(|rows| (Step::Rows(rows), Lsn::ZERO)),
+            Step::Truncate(truncate) => {
+                let commit = truncates.next().unwrap_or_default();
+                commits.contains(&commit).then_some((Step::Truncate(truncate), commit))
+            }
+        })
+    }
+
+    /// The first half of the transactions and the rest; `None` when there is but one.
+    pub fn halves(&self) -> Option<(Self, Self)> {
+        let Range { start, end } = self.marks;
+        let middle = start + (end - start) / 2;
+        let part = |marks| Part { chunk: self.chunk, marks };
+        (middle > start).then(|| (part(start..middle), part(middle..end)))
     }
 }
 
@@ -92,4 +132,29 @@ pub struct Applied {
     pub applied: Lsn,
     /// Flushed to the target's disk: may be acknowledged to the source.
     pub durable: Lsn,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::batch::Truncate;
+
+    /// A truncate lies between changes; whose it is, its commit record says.
+    #[test]
+    fn a_part_holds_the_truncates_of_its_transactions() {
+        let mut chunk = Chunk::default();
+        for commit in [10, 20, 30] {
+            chunk.marks.push(Mark { first: 0, commit: Lsn(commit) });
+            chunk.batch.truncate(Truncate { relations: vec![RelIndex(0)], cascade: false, restart_identity: false });
+            chunk.truncates.push(Lsn(commit));
+        }
+        let commits = |part: &Part<'_>| part.steps().map(|(_, commit)| commit.0).collect::<Vec<_>>();
+        let whole = chunk.whole();
+        assert_eq!(commits(&whole), [10, 20, 30]);
+        let (first, rest) = whole.halves().unwrap();
+        assert_eq!((commits(&first), commits(&rest)), (vec![10], vec![20, 30]));
+        assert!(first.halves().is_none());
+        let (second, third) = rest.halves().unwrap();
+        assert_eq!((commits(&second), commits(&third)), (vec![20], vec![30]));
+    }
 }

@@ -2,7 +2,10 @@
 
 use pgstream_postgres::{Client, Error};
 
-const MIGRATIONS: &[(i32, &str)] = &[(1, include_str!("migrations/0001_progress_and_ledger.sql"))];
+const MIGRATIONS: &[(i32, &str)] = &[
+    (1, include_str!("migrations/0001_progress_and_ledger.sql")),
+    (2, include_str!("migrations/0002_disabled_triggers.sql")),
+];
 
 /// Arbitrary but fixed: serialises concurrent migrations ("pgsttgt").
 const MIGRATION_LOCK: i64 = 0x0070_6773_7474_6774;

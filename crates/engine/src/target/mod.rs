@@ -6,3 +6,6 @@
 pub mod ledger;
 pub mod migrate;
 pub mod progress;
+pub mod triggers;
+
+pub use triggers::enable_triggers;

@@ -67,25 +67,6 @@ async fn a_column_added_on_the_source_only_stops_the_stream() {
 }
 
 #[tokio::test]
-async fn a_trigger_that_would_fire_is_refused() {
-    let pair = pair(
-        "CREATE TABLE item (id int PRIMARY KEY); CREATE TABLE audit (id int);
-         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
-            'BEGIN INSERT INTO public.audit VALUES (NEW.id); RETURN NEW; END';
-         CREATE TRIGGER noted AFTER INSERT ON item FOR EACH ROW EXECUTE FUNCTION note();",
-    )
-    .await;
-    // As replica the trigger rests: the audit rows come from the source, once.
-    pair.follows("INSERT INTO item VALUES (1), (2)").await;
-    let mut job = pair.job();
-    job.disable_triggers = Some(false);
-    let running = crate::harness::Running::start(job);
-    pair.here.batch("INSERT INTO item VALUES (3)").await;
-    let error = running.failure().await;
-    assert!(matches!(&error, Error::Triggers { objects } if objects[0].contains("noted")), "{error}");
-}
-
-#[tokio::test]
 async fn foreign_keys_hold_while_they_are_checked() {
     let pair = pair(
         "CREATE TABLE parent (id int PRIMARY KEY);

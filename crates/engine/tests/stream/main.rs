@@ -4,6 +4,7 @@
 mod harness;
 mod ordeal;
 
+mod cascade;
 mod conflicts;
 mod faults;
 mod history;
@@ -11,4 +12,5 @@ mod large;
 mod reconnect;
 mod rows;
 mod tables;
+mod triggers;
 mod types;

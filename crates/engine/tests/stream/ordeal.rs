@@ -174,13 +174,32 @@ impl Ordeal {
         ordeal
     }
 
+    /// The stream, taken out; [`Self::restart`] puts a new one in its place.
+    pub fn take_running(&mut self) -> Running {
+        self.running.take().unwrap()
+    }
+
+    pub fn restart(&mut self) {
+        self.running = Some(Running::start(self.job.clone()));
+    }
+
+    /// Another stream of the same job.
+    pub fn second(&self) -> Running {
+        Running::start(self.job.clone())
+    }
+
+    /// One more transaction on the source; a server that is down at the moment does not count.
+    pub async fn also(&self, sql: &str) {
+        self.pair.source.client("app").await.batch(sql).await;
+    }
+
     pub fn running(&self) -> &Running {
         self.running.as_ref().unwrap()
     }
 
     /// Lets the load go on, then makes something go wrong, and lets it get well again.
     pub async fn suffer(&mut self, fault: Fault) {
-        let pause = Duration::from_millis(100 + self.rng.below(400));
+        let pause = Duration::from_millis(50 + self.rng.below(300));
         eprintln!("{:>3} {fault:?} ({pause:?})", self.faults);
         let more = 5 + self.rng.below(15);
         self.load.as_ref().unwrap().progress(more).await;

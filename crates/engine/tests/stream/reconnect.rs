@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgstream_engine::stream::{Error, Limits};
-use pgstream_testkit::{Cluster, Proxy, pair_with, source_major, target_major};
+use pgstream_testkit::{Cluster, Proxy, Stop, pair_with, source_major, target_major};
 use tokio::time::sleep;
 
 use crate::{
@@ -234,4 +234,31 @@ async fn a_slot_that_was_advanced_is_ahead_of_the_target() {
     let error = pair.refuses("INSERT INTO item VALUES (3, 'c')").await;
     assert!(matches!(error, Error::SlotAhead { .. }), "{error}");
     assert_eq!(pair.there.scalar::<i64>("SELECT count(*) FROM item").await, 1);
+}
+
+/// The source was promoted: the stream goes on where the new timeline holds what the target has, and only there.
+#[tokio::test]
+async fn a_new_timeline_is_followed_from_before_its_fork_only() {
+    let pair = pair(ITEMS).await;
+    if pair.source.major() < 16 {
+        return; // A standby has no logical slots to be promoted with.
+    }
+    pair.follows("INSERT INTO item VALUES (1, 'before')").await;
+    pair.source.stop(Stop::Fast).await;
+    std::fs::write(pair.source.data_dir().join("standby.signal"), "").unwrap();
+    pair.source.start().await;
+    let here = pair.source.client("app").await;
+    here.batch("SELECT pg_promote()").await;
+    assert_eq!(here.scalar::<i32>("SELECT timeline_id FROM pg_control_checkpoint()").await, 2);
+    here.batch("INSERT INTO item VALUES (2, 'after')").await;
+    let running = pair.stream();
+    pair.there.wait_until("SELECT count(*) FROM item", "2").await;
+    running.stop().await.unwrap();
+    assert_eq!(pair.there.scalar::<i64>("SELECT timeline FROM pgstream.apply_progress").await, 2);
+    // A target that had followed the old primary beyond the fork.
+    pair.there
+        .batch("UPDATE pgstream.apply_progress SET timeline = 1, commit_end_lsn = commit_end_lsn + 1000000")
+        .await;
+    let error = pair.stream().failure().await;
+    assert!(matches!(error, Error::OtherTimeline { expected: 1, actual: 2, .. }), "{error}");
 }

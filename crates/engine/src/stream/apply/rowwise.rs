@@ -3,8 +3,6 @@
 //! Requests are pipelined, so that a change costs the server's work and not a round trip. The first change that fails
 //! or does not hit exactly one row is named.
 
-use std::collections::HashSet;
-
 use pgstream_postgres::{
     Class, Client, Lsn,
     pgoutput::{Cell, Old, Tuple},
@@ -15,7 +13,7 @@ use super::{
         Error,
         batch::{Change, Kind, RelIndex, Rows, Step, Truncate},
         status::RowCounts,
-        work::Chunk,
+        work::{Chunk, Part},
     },
     pipeline::Pipeline,
     statements::Find,
@@ -35,18 +33,17 @@ struct Sent {
     may_be_gone: bool,
 }
 
-/// Applies every change of the chunk in commit order.
+/// Applies every change in commit order.
 ///
 /// # Errors
 /// [`Error::Conflict`] for the first change that does not fit.
-pub async fn apply(client: &Client, tables: &mut Tables, chunk: &Chunk) -> Result<RowCounts, Error> {
+pub async fn apply(client: &Client, tables: &mut Tables, part: &Part<'_>) -> Result<RowCounts, Error> {
     let mut counts = RowCounts::default();
-    let mut truncates = chunk.truncates.iter();
-    for step in chunk.batch.steps() {
+    for (step, lsn) in part.steps() {
         match step {
-            Step::Rows(rows) => counts += apply_rows(client, tables, chunk, &rows, |_| true).await?,
+            Step::Rows(rows) => counts += apply_rows(client, tables, part.chunk, &rows, |_| true).await?,
             Step::Truncate(step) => {
-                truncate(client, tables, step, truncates.next().copied().unwrap_or_default()).await?;
+                truncate(client, tables, step, lsn).await?;
                 counts.truncates += step.relations.len() as u64;
             }
         }
@@ -66,7 +63,6 @@ pub async fn apply_rows(
     wanted: impl Fn(RelIndex) -> bool,
 ) -> Result<RowCounts, Error> {
     let mut pending = Pipeline::new();
-    let mut deleted_from = HashSet::new();
     let mut counts = RowCounts::default();
     for (number, change) in rows.numbers().zip(rows.iter()).filter(|(_, change)| wanted(change.relation)) {
         if pending.len() >= WINDOW {
@@ -77,7 +73,7 @@ pub async fn apply_rows(
             Kind::Update { .. } => counts.updates += 1,
             Kind::Delete(_) => counts.deletes += 1,
         }
-        send(client, tables, &change, chunk.commit_of(number), &mut deleted_from, &mut pending).await?;
+        send(client, tables, &change, chunk.commit_of(number), &mut pending).await?;
     }
     settle(client, tables, &mut pending, 0).await?;
     Ok(counts)
@@ -103,15 +99,19 @@ async fn send<'a>(
     tables: &mut Tables,
     change: &Change<'a>,
     lsn: Lsn,
-    deleted_from: &mut HashSet<u32>,
     pending: &mut Pipeline<'a, Sent>,
 ) -> Result<(), Error> {
     let relation = change.relation;
-    let Some(loaded) = tables.get_mut(relation) else {
+    let Some(loaded) = tables.get(relation) else {
         return Err(Error::Protocol { problem: "a change of a table that was not loaded".into() });
     };
-    let (what, shape, values) = shape_of(loaded, change, lsn)?;
-    let statement = match loaded.statement(client, &shape).await {
+    let cascaded = tables.may_have_cascaded(loaded);
+    let Statement { what, shape, values, moved } = statement(loaded, change, lsn)?;
+    let prepared = match tables.get_mut(relation) {
+        Some(loaded) => loaded.statement(client, &shape).await,
+        None => return Ok(()),
+    };
+    let statement = match prepared {
         Ok(statement) => statement,
         Err(error) => {
             // The failure may be an earlier change's: that one is to be named.
@@ -119,15 +119,22 @@ async fn send<'a>(
             return Err(client.failed("preparing a statement")(error).into());
         }
     };
-    let Some(loaded) = tables.get(relation) else {
-        return Err(Error::Protocol { problem: "a change of a table that was not loaded".into() });
-    };
-    if what == "DELETE" {
-        deleted_from.insert(loaded.table.oid);
+    let mut sent = Sent { what, relation, lsn, may_be_gone: cascaded && what == "DELETE" };
+    if let Some(moved) = moved.filter(|_| cascaded) {
+        // A cascade may have given the row its new key before this change came to do so.
+        settle(client, tables, pending, 0).await?;
+        sent.may_be_gone = true;
+        let found = client.execute_raw(&statement, values).await;
+        let gone = matches!(found, Ok(0));
+        pending.send(sent, std::future::ready(found));
+        if !gone {
+            return Ok(());
+        }
+        let sent = Sent { what, relation, lsn, may_be_gone: false };
+        pending.send(sent, async move { client.execute_raw(&statement, moved).await });
+        return Ok(());
     }
-    let may_be_gone = what == "DELETE" && loaded.cascades_from.iter().any(|parent| deleted_from.contains(parent));
-    let request = async move { client.execute_raw(&statement, values).await };
-    pending.send(Sent { what, relation, lsn, may_be_gone }, request);
+    pending.send(sent, async move { client.execute_raw(&statement, values).await });
     Ok(())
 }
 
@@ -168,29 +175,31 @@ fn conflict(
     Error::Conflict { what, table: loaded.table.name.clone(), lsn, problem, source: source.map(Box::new) }
 }
 
-/// The statement for one change, and its parameters.
-fn shape_of<'a>(
-    loaded: &Loaded,
-    change: &Change<'a>,
-    lsn: Lsn,
-) -> Result<(&'static str, Shape, Vec<Value<'a>>), Error> {
+/// The statement for one change.
+struct Statement<'a> {
+    what: &'static str,
+    shape: Shape,
+    values: Vec<Value<'a>>,
+    /// The parameters that find the row by what it becomes, where that is something else.
+    moved: Option<Vec<Value<'a>>>,
+}
+
+fn statement<'a>(loaded: &Loaded, change: &Change<'a>, lsn: Lsn) -> Result<Statement<'a>, Error> {
     match change.kind {
-        Kind::Insert(new) => Ok(("INSERT", Shape::InsertRow(loaded.writable.clone()), pick(new, &loaded.writable))),
+        Kind::Insert(new) => {
+            let (shape, values) = (Shape::InsertRow(loaded.writable.clone()), pick(new, &loaded.writable));
+            Ok(Statement { what: "INSERT", shape, values, moved: None })
+        }
         Kind::Update { old, new } => update(loaded, old, new, lsn),
         Kind::Delete(old) => {
             let find = loaded.find().ok_or_else(|| no_key("DELETE", loaded, lsn))?;
             let values = pick(old.tuple(), find.columns());
-            Ok(("DELETE", Shape::DeleteRow(find), values))
+            Ok(Statement { what: "DELETE", shape: Shape::DeleteRow(find), values, moved: None })
         }
     }
 }
 
-fn update<'a>(
-    loaded: &Loaded,
-    old: Option<Old<'a>>,
-    new: Tuple<'a>,
-    lsn: Lsn,
-) -> Result<(&'static str, Shape, Vec<Value<'a>>), Error> {
+fn update<'a>(loaded: &Loaded, old: Option<Old<'a>>, new: Tuple<'a>, lsn: Lsn) -> Result<Statement<'a>, Error> {
     let mut find = loaded.find().ok_or_else(|| no_key("UPDATE", loaded, lsn))?;
     let columns = &loaded.table.columns;
     let after: Vec<Cell<'a>> = new.cells().collect();
@@ -220,9 +229,15 @@ fn update<'a>(
     }
     let mut values: Vec<Value<'a>> = set.iter().map(|&i| Value(after[i])).collect();
     let full = matches!(old, Some(Old::Full(_)));
-    values.extend(find.columns().iter().map(|&i| Value(if full || keys.contains(&i) { before[i] } else { after[i] })));
+    let was = |i: usize| if full || keys.contains(&i) { before[i] } else { after[i] };
+    let becomes = |i: usize| if after[i] == Cell::Unchanged { was(i) } else { after[i] };
+    let moved = find.columns().iter().any(|&i| was(i) != becomes(i)).then(|| {
+        let found = find.columns().iter().map(|&i| Value(becomes(i)));
+        values.iter().copied().chain(found).collect()
+    });
+    values.extend(find.columns().iter().map(|&i| Value(was(i))));
     let shape = if replaced { Shape::ReplaceRow(set, find) } else { Shape::UpdateRow(set, find) };
-    Ok(("UPDATE", shape, values))
+    Ok(Statement { what: "UPDATE", shape, values, moved })
 }
 
 fn no_key(what: &'static str, loaded: &Loaded, lsn: Lsn) -> Error {

@@ -6,7 +6,7 @@
 //!                                  relations in doubt, row by row
 //! ```
 //! Every statement must change as many rows as it has keys. Whatever else happens is a doubt: the caller rolls back and
-//! applies the chunk row by row, which either succeeds or names the row.
+//! tries less at once, and at last row by row, which either succeeds or names the row.
 
 use pgstream_postgres::{Class, Client, pgoutput::Cell};
 use tokio_postgres::error::SqlState;
@@ -17,7 +17,7 @@ use super::{
         batch::{RelIndex, Rows, Step},
         net::{Columns, NetRow, NetRows, Plan, Planner, RelationPlan},
         status::RowCounts,
-        work::Chunk,
+        work::{Chunk, Part},
     },
     pipeline::Pipeline,
     rowwise,
@@ -38,12 +38,46 @@ const COPY_PIECE: usize = 256 * 1024;
 /// Single-row statements under way at the same time.
 const WINDOW: usize = 512;
 
-/// Why the chunk was not applied set-wise.
+/// What comes first: for unique values the deletes have to, for rows that change their parent the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Deletes, then updates and inserts.
+    DeletesFirst,
+    /// Updates and inserts, then deletes: until then, nothing references a deleted row any more.
+    DeletesLast,
+}
+
+/// Why changes were not applied set-wise.
 pub enum Failure {
-    /// It must not be applied row by row either.
+    /// They must not be applied row by row either.
     Stop(Error),
-    /// Row by row will tell.
-    Doubt(String),
+    /// Less at once will tell.
+    Doubt(Doubt),
+}
+
+/// What kept changes from being applied set-wise.
+pub enum Doubt {
+    /// Each change has to be seen by itself, in commit order.
+    Triggers(String),
+    /// The net effect of the changes is not known.
+    Unclear(String),
+    /// The target answered otherwise than it should.
+    Refused(String),
+}
+
+impl Doubt {
+    /// The reason.
+    pub fn why(&self) -> &str {
+        match self {
+            Self::Triggers(why) | Self::Unclear(why) | Self::Refused(why) => why,
+        }
+    }
+}
+
+impl From<Doubt> for Failure {
+    fn from(doubt: Doubt) -> Self {
+        Self::Doubt(doubt)
+    }
 }
 
 impl From<Error> for Failure {
@@ -55,26 +89,25 @@ impl From<Error> for Failure {
 /// Rows that a request must change; `None` for a request that changes none.
 type Expected = Option<u64>;
 
-/// Applies a chunk, after sending `begin`.
+/// Applies changes, after sending `begin`.
 ///
 /// # Errors
-/// [`Failure::Doubt`] when the exact path has to decide; nothing of the chunk must then be kept.
+/// [`Failure::Doubt`] when a more careful path has to decide; nothing of the changes must then be kept.
 pub async fn apply(
     client: &Client,
     tables: &mut Tables,
     planner: &mut Planner,
-    chunk: &Chunk,
+    part: &Part<'_>,
+    order: Order,
     begin: &'static str,
 ) -> Result<RowCounts, Failure> {
     let mut opening = Pipeline::new();
     opening.send(None, async move { client.batch_execute(begin).await.map(|()| 0) });
     let mut counts = RowCounts::default();
-    let mut truncates = chunk.truncates.iter();
-    for step in chunk.batch.steps() {
+    for (step, lsn) in part.steps() {
         match step {
-            Step::Rows(rows) => counts += apply_rows(client, tables, planner, chunk, &rows).await?,
+            Step::Rows(rows) => counts += apply_rows(client, tables, planner, part.chunk, &rows, order).await?,
             Step::Truncate(truncate) => {
-                let lsn = truncates.next().copied().unwrap_or_default();
                 rowwise::truncate(client, tables, truncate, lsn).await?;
                 counts.truncates += truncate.relations.len() as u64;
             }
@@ -90,20 +123,24 @@ async fn apply_rows(
     planner: &mut Planner,
     chunk: &Chunk,
     rows: &Rows<'_>,
+    order: Order,
 ) -> Result<RowCounts, Failure> {
     let plan = planner.plan(rows, |relation| tables.get(relation).and_then(Loaded::merge_key));
     check_doubts(tables, &plan)?;
     let mut relations: Vec<RelationPlan<'_>> = plan.relations().collect();
     relations.sort_by_key(|relation| tables.get(relation.relation()).map_or(0, |loaded| loaded.rank));
     let mut work = Work { client, tables, pipeline: Pipeline::new(), counts: RowCounts::default() };
-    for relation in relations.iter().rev() {
-        work.deletes(relation.relation(), relation.deletes()).await?;
+    if order == Order::DeletesFirst {
+        work.all_deletes(&relations).await?;
     }
     for relation in &relations {
         for group in relation.updates() {
             work.updates(relation.relation(), group.columns, group.rows).await?;
         }
         work.inserts(relation.relation(), relation.inserts()).await?;
+    }
+    if order == Order::DeletesLast {
+        work.all_deletes(&relations).await?;
     }
     work.settle(0).await?;
     let mut counts = work.counts;
@@ -115,17 +152,16 @@ async fn apply_rows(
 
 /// Tables in doubt are applied row by row beside the others, unless tables can see each other: by foreign keys or
 /// triggers.
-fn check_doubts(tables: &Tables, plan: &Plan<'_>) -> Result<(), Failure> {
+fn check_doubts(tables: &Tables, plan: &Plan<'_>) -> Result<(), Doubt> {
     let all = plan.relations().map(|r| r.relation()).chain(plan.doubts().iter().map(|d| d.relation));
-    for relation in all {
-        let Some(loaded) = tables.get(relation) else { continue };
+    for loaded in all.filter_map(|relation| tables.get(relation)) {
         if loaded.table.fires_triggers {
-            return Err(Failure::Doubt(format!("{} fires triggers", loaded.table.name)));
+            return Err(Doubt::Triggers(format!("{} fires triggers", loaded.table.name)));
         }
-        if loaded.foreign_keys_fire
-            && let Some(doubt) = plan.doubts().first()
-        {
-            return Err(Failure::Doubt(doubt.reason.to_string()));
+    }
+    for doubt in plan.doubts() {
+        if tables.get(doubt.relation).is_some_and(|loaded| loaded.foreign_keys_fire) {
+            return Err(Doubt::Unclear(doubt.reason.to_string()));
         }
     }
     Ok(())
@@ -140,6 +176,14 @@ struct Work<'a, 't> {
 }
 
 impl<'a> Work<'a, '_> {
+    /// Children first.
+    async fn all_deletes(&mut self, relations: &[RelationPlan<'a>]) -> Result<(), Failure> {
+        for relation in relations.iter().rev() {
+            self.deletes(relation.relation(), relation.deletes()).await?;
+        }
+        Ok(())
+    }
+
     async fn deletes(&mut self, relation: RelIndex, rows: NetRows<'a>) -> Result<(), Failure> {
         let Some(key) = self.key(relation, rows.len()) else { return Ok(()) };
         self.counts.deletes += rows.len() as u64;
@@ -270,7 +314,7 @@ impl<'a> Work<'a, '_> {
         };
         match copied.await {
             Ok(count) if count == rows.len() as u64 => Ok(()),
-            Ok(_) => Err(Failure::Doubt("COPY left rows out".into())),
+            Ok(_) => Err(Doubt::Refused("COPY left rows out".into()).into()),
             Err(error) => {
                 self.settle(0).await?;
                 Err(failed(self.client, error))
@@ -281,7 +325,7 @@ impl<'a> Work<'a, '_> {
     async fn statement(&mut self, relation: RelIndex, shape: &Shape) -> Result<tokio_postgres::Statement, Failure> {
         let client = self.client;
         let Some(loaded) = self.tables.get_mut(relation) else {
-            return Err(Failure::Doubt("a table that was not loaded".into()));
+            return Err(Doubt::Unclear("a table that was not loaded".into()).into());
         };
         match loaded.statement(client, shape).await {
             Ok(statement) => Ok(statement),
@@ -327,7 +371,7 @@ async fn settle(client: &Client, pipeline: &mut Pipeline<'_, Expected>, down_to:
         let Some((expected, answer)) = pipeline.next().await else { break };
         match answer {
             Ok(count) if expected.is_none_or(|expected| expected == count) => {}
-            Ok(_) => return Err(Failure::Doubt("a statement changed another number of rows".into())),
+            Ok(_) => return Err(Doubt::Refused("a statement changed another number of rows".into()).into()),
             Err(error) => return Err(failed(client, error)),
         }
     }
@@ -339,7 +383,7 @@ fn failed(client: &Client, error: tokio_postgres::Error) -> Failure {
     let error = client.failed("applying a batch")(error);
     match error.class() {
         Class::Transient => Failure::Stop(error.into()),
-        _ => Failure::Doubt(format!("the server refused a statement ({code})")),
+        _ => Doubt::Refused(format!("the server refused a statement ({code})")).into(),
     }
 }
 
@@ -359,7 +403,7 @@ fn selected<'a>(cells: impl Iterator<Item = Cell<'a>>, columns: &[usize]) -> imp
     cells.enumerate().filter_map(move |(i, cell)| wanted.next_if_eq(&i).map(|_| cell))
 }
 
-fn sent(columns: &[usize], values: &[Column]) -> Result<Vec<Sent>, Failure> {
-    let form = |column: &Column| column.form().ok_or_else(|| Failure::Doubt("values of mixed form".into()));
+fn sent(columns: &[usize], values: &[Column]) -> Result<Vec<Sent>, Doubt> {
+    let form = |column: &Column| column.form().ok_or_else(|| Doubt::Unclear("values of mixed form".into()));
     columns.iter().zip(values).map(|(&i, column)| Ok((i, form(column)?))).collect()
 }

@@ -1,6 +1,9 @@
 //! The target tables of a stream and the statements prepared for them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use pgstream_postgres::{Client, Lsn};
 use tokio_postgres::Statement;
@@ -8,7 +11,7 @@ use tokio_postgres::Statement;
 use super::{
     super::{
         Error,
-        batch::RelIndex,
+        batch::{Batch, RelIndex, Step},
         relation::{Key, SourceRelation, TargetTable},
     },
     statements::{self, Find, Sent},
@@ -59,10 +62,12 @@ pub struct Loaded {
     pub writable: Vec<usize>,
     /// Its place among the tables that reference each other: parents before children.
     pub rank: usize,
-    /// Whether this session's changes are checked by foreign keys, and cascade.
+    /// The table, or the root of the partitions that it is one of.
+    family: u32,
+    /// Whether foreign keys from or to it are active in this session.
     pub foreign_keys_fire: bool,
-    /// Tables whose deleted rows take rows of this one with them.
-    pub cascades_from: Vec<u32>,
+    /// Families whose deleted or renumbered rows take rows of this one along: deleted, or with other values.
+    cascades_from: Vec<u32>,
     prepared: HashMap<Shape, Statement>,
 }
 
@@ -107,6 +112,8 @@ impl Loaded {
 pub struct Tables {
     relations: Vec<Arc<SourceRelation>>,
     loaded: Vec<Option<Loaded>>,
+    /// Families of which rows were deleted or renumbered in the target's transaction.
+    parents_left: HashSet<u32>,
 }
 
 impl Tables {
@@ -133,16 +140,42 @@ impl Tables {
             return Err(Error::TableMissing { table: relation.table.clone(), lsn: at });
         };
         let writable = (0..table.columns.len()).filter(|&i| !table.columns[i].generated).collect();
-        let (rank, cascades_from) = if replica_role { (0, Vec::new()) } else { references(client, table.oid).await? };
+        let References { family, rank, fire, cascades_from } =
+            if replica_role { References::default() } else { references(client, table.oid).await? };
         self.loaded[slot] = Some(Loaded {
             table,
             writable,
             rank,
-            foreign_keys_fire: !replica_role,
+            family,
+            foreign_keys_fire: fire,
             cascades_from,
             prepared: HashMap::new(),
         });
         Ok(())
+    }
+
+    /// Takes note of changes that may cascade, in this target transaction.
+    pub fn note_parents(&mut self, batch: &Batch) {
+        for step in batch.steps() {
+            let Step::Rows(rows) = step else { continue };
+            for change in rows.iter().filter(|change| change.kind.leaves_a_key()) {
+                if let Some(loaded) = self.loaded.get(change.relation.0 as usize).and_then(Option::as_ref)
+                    && loaded.foreign_keys_fire
+                {
+                    self.parents_left.insert(loaded.family);
+                }
+            }
+        }
+    }
+
+    /// The target's transaction has ended.
+    pub fn forget_parents(&mut self) {
+        self.parents_left.clear();
+    }
+
+    /// Whether a cascade may already have changed rows of this table, in this target transaction.
+    pub fn may_have_cascaded(&self, loaded: &Loaded) -> bool {
+        loaded.cascades_from.iter().any(|parent| self.parents_left.contains(parent))
     }
 
     /// A table that was loaded.
@@ -156,23 +189,44 @@ impl Tables {
     }
 }
 
-/// How many foreign keys lie between a table and one that references nothing, and from which tables deletes cascade to
-/// it. Cycles end the walk.
-async fn references(client: &Client, oid: u32) -> Result<(usize, Vec<u32>), Error> {
+/// A table's place among those that reference each other.
+#[derive(Default)]
+struct References {
+    family: u32,
+    rank: usize,
+    fire: bool,
+    cascades_from: Vec<u32>,
+}
+
+/// How many foreign keys lie between a table and one that references nothing, whether there are any, and which ones
+/// change its rows. Cycles end the walk. Partitions are taken for their root.
+async fn references(client: &Client, oid: u32) -> Result<References, Error> {
     let row = client
         .query_one(
-            "WITH RECURSIVE up(oid, depth) AS (
-                 SELECT $1::oid, 0
+            "WITH RECURSIVE fk AS MATERIALIZED (
+                 SELECT coalesce(pg_partition_root(conrelid), conrelid)::oid AS child,
+                        coalesce(pg_partition_root(confrelid), confrelid)::oid AS parent,
+                        confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd') AS cascades
+                   FROM pg_constraint WHERE contype = 'f'),
+             this(oid) AS (SELECT coalesce(pg_partition_root($1::oid), $1::oid)::oid),
+             up(oid, depth) AS (
+                 SELECT oid, 0 FROM this
                  UNION
-                 SELECT f.confrelid, up.depth + 1
-                   FROM up JOIN pg_constraint f ON f.contype = 'f' AND f.conrelid = up.oid AND f.confrelid <> up.oid
+                 SELECT fk.parent, up.depth + 1
+                   FROM up JOIN fk ON fk.child = up.oid AND fk.parent <> up.oid
                   WHERE up.depth < 64)
-             SELECT (SELECT max(depth) FROM up),
-                    array(SELECT DISTINCT confrelid FROM pg_constraint
-                           WHERE contype = 'f' AND conrelid = $1 AND confdeltype = 'c')",
+             SELECT this.oid, (SELECT max(depth) FROM up),
+                    EXISTS (SELECT FROM fk WHERE this.oid IN (child, parent)),
+                    array(SELECT DISTINCT parent FROM fk WHERE child = this.oid AND cascades)
+               FROM this",
             &[&oid],
         )
         .await
         .map_err(client.failed("reading the foreign keys of a target table"))?;
-    Ok((usize::try_from(row.get::<_, i32>(0)).unwrap_or_default(), row.get(1)))
+    Ok(References {
+        family: row.get(0),
+        rank: usize::try_from(row.get::<_, i32>(1)).unwrap_or_default(),
+        fire: row.get(2),
+        cascades_from: row.get(3),
+    })
 }
