@@ -54,6 +54,25 @@ async fn a_target_that_holds_other_rows_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_target_that_the_slot_left_behind_is_built_anew_when_asked() {
+    let pipeline = Pipeline::new(SHOP).await;
+    pipeline.pgstream(&["init"]).await.ok();
+    let mut first = pipeline.run();
+    pipeline.caught_up(&mut first).await;
+    first.stop().await.ok();
+    let here = pipeline.here().await;
+    here.batch("DELETE FROM notes").await;
+    here.batch("SELECT pg_replication_slot_advance('pgstream_app_slot', pg_current_wal_lsn())").await;
+    pipeline.pgstream(&["run"]).await.ends(1).says(&["stream::slot_ahead"]);
+    for _ in 0..2 {
+        let mut reset = pipeline.start(&["run", "--reset"]);
+        pipeline.caught_up(&mut reset).await;
+        reset.stop().await.ok();
+        pipeline.assert_same_rows().await;
+    }
+}
+
+#[tokio::test]
 async fn a_clean_copy_that_fails_leaves_the_old_database_untouched() {
     // An index that can only be built where a setting says so.
     let mut pipeline = Pipeline::new(&format!(

@@ -9,6 +9,7 @@ use pgstream_engine::{
     snapshot::Progress,
     stream::status::{Monitor, Phase, Reading},
 };
+use pgstream_postgres::Lsn;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -64,8 +65,11 @@ pub async fn run(
     if let Some(server) = server {
         drop(server.await);
     }
-    let reading = monitor.read();
-    tracing::info!(transactions = reading.transactions, applied = reading.applied_lsn, "stopped");
+    match monitor.read() {
+        // Stopped before it followed anything.
+        reading if reading.applied_lsn == Lsn::ZERO.to_string() => tracing::info!("stopped"),
+        reading => tracing::info!(transactions = reading.transactions, applied = reading.applied_lsn, "stopped"),
+    }
     Ok(result?)
 }
 

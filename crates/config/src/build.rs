@@ -89,7 +89,7 @@ fn check_target(w: &mut Written, target: Option<&Target>, copies: bool) {
 }
 
 fn source(w: &mut Written) -> Option<Source> {
-    let retry = retry::policy(w, "source.postgres.retry_policy");
+    let retry = retry::of_the_pipeline(w);
     let slot = w.text("source.postgres.replication.replication_slot");
     match w.url("source.postgres.url") {
         Some(url) => Some(Source { url, slot, retry }),
@@ -144,7 +144,6 @@ fn postgres_target(w: &mut Written) -> PostgresTarget {
             "update" => OnConflict::Update,
             _ => OnConflict::Error,
         },
-        retry: retry::policy(w, "target.postgres.retry_policy"),
     }
 }
 

@@ -54,7 +54,7 @@ pub struct Source {
     pub url: SecretString,
     /// Slot name as configured; `None` means `pgstream_<db>_slot`.
     pub slot: Option<String>,
-    /// Retries after transient errors.
+    /// Retries after transient errors of either server.
     pub retry: Retry,
 }
 
@@ -78,8 +78,6 @@ pub struct PostgresTarget {
     pub disable_triggers: Option<bool>,
     /// What to do with rows that were on the target before.
     pub on_conflict: OnConflict,
-    /// Retries after transient errors.
-    pub retry: Retry,
 }
 
 /// `on_conflict_action`.

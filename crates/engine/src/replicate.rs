@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use pgstream_config::pipeline::{Mode, Pipeline, Retry, Target};
-use pgstream_postgres::{Class, Server, Session};
+use pgstream_postgres::{Class, Client, Server, Session};
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +16,7 @@ use crate::{
     snapshot::{self, LedgerSource, Progress, Summary},
     source::{self, InitSettings, Names, Part, Step, slot},
     stream::{self, Destination, Limits, status::Monitor},
-    target::ledger,
+    target::{ledger, progress},
 };
 
 /// What is run, between which servers.
@@ -160,17 +160,29 @@ fn may_retry(retry: Retry, tries: usize) -> bool {
     retry.max_retries.is_none_or(|limit| tries < limit)
 }
 
-/// Whether the copy that the stream goes on from is complete; a target that does not exist yet holds none.
+/// Whether the copy that the stream goes on from is complete; a target that does not exist yet holds none, and one that
+/// may be built anew is of no use once the slot has gone on without it.
 async fn is_copied(run: &Run, names: &Names) -> Result<bool, Error> {
     let Destination::Postgres(target) = &run.destination else { return Ok(false) };
     if run.pipeline.mode != Mode::SnapshotAndReplication || run.pipeline.snapshot.repeat {
         return Ok(false);
     }
     match target.connect(&Session::new("pgstream-aws run")).await {
+        Ok(client) if run.pipeline.snapshot.schema.clean_target_db => {
+            Ok(ledger::is_complete(&client, &names.slot).await? && !is_left_behind(run, &client, &names.slot).await?)
+        }
         Ok(client) => Ok(ledger::is_complete(&client, &names.slot).await?),
         Err(error) if error.sqlstate() == Some(SqlState::INVALID_CATALOG_NAME.code()) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether the slot has confirmed changes that the target does not have.
+async fn is_left_behind(run: &Run, target: &Client, slot: &str) -> Result<bool, Error> {
+    let source = run.source.connect(&Session::new("pgstream-aws run")).await?;
+    let confirmed = slot::read(&source, slot).await?.and_then(|state| state.confirmed_flush_lsn);
+    let applied = progress::read(target, slot).await?.map(|progress| progress.commit_end);
+    Ok(confirmed > applied)
 }
 
 async fn copy_job(
@@ -194,6 +206,7 @@ async fn copy_job(
         ledger_source: if follows { LedgerSource::Slot(names.slot.clone()) } else { LedgerSource::Database },
         settings: run.pipeline.snapshot.clone(),
         target_settings: settings.clone(),
+        retry: run.pipeline.source.retry,
         publication: follows.then(|| names.publication.clone()),
         created_after,
         tools: None,

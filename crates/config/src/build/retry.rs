@@ -10,7 +10,24 @@ use crate::{
     written::Written,
 };
 
-pub(super) fn policy(w: &mut Written, section: &'static str) -> Retry {
+const SOURCE: &str = "source.postgres.retry_policy";
+const TARGET: &str = "target.postgres.retry_policy";
+
+/// A pipeline that broke starts again on both sides, so one policy governs both: the source's, unless only the target
+/// has one.
+pub(super) fn of_the_pipeline(w: &mut Written) -> Retry {
+    let target = policy(w, TARGET);
+    if w.has_under(TARGET) && !w.has_under(SOURCE) {
+        return target;
+    }
+    if w.has_under(TARGET) {
+        let place = w.place_under(TARGET).cloned().unwrap_or(Place::Nowhere);
+        w.notice_at(&place, TARGET, "not used: source.postgres.retry_policy is written, and one policy governs both");
+    }
+    policy(w, SOURCE)
+}
+
+fn policy(w: &mut Written, section: &'static str) -> Retry {
     let key = |name: &str| format!("{section}.{name}");
     let longest = Duration::from_millis(defaults::RETRY_MAX_MS);
     if w.flag(&key("disable_retries")) {

@@ -83,7 +83,11 @@ pub(super) const KEYS: &[Key] = &[
         .env("PGSTREAM_POSTGRES_WRITER_BULK_INGEST_ENABLED"),
     key("target.postgres.bulk_ingest.copy_workers", Kind::Count(1), "See `source.postgres.snapshot.data`")
         .env("PGSTREAM_POSTGRES_WRITER_BULK_INGEST_COPY_WORKERS"),
-    key("target.postgres.retry_policy", Kind::Section, "As `source.postgres.retry_policy`"),
+    key(
+        "target.postgres.retry_policy",
+        Kind::Section,
+        "As `source.postgres.retry_policy`, which beats it: one policy governs both servers",
+    ),
     key("target.postgres.retry_policy.disable_retries", Kind::Flag, "Stop at the first error")
         .or(Standard::Flag(false))
         .env("PGSTREAM_POSTGRES_WRITER_DISABLE_RETRIES"),

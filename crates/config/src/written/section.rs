@@ -84,7 +84,6 @@ fn read_key(key: &'static Key, place: &Place, node: &Node, written: &mut Written
         },
         Kind::Free => match &node.tree {
             Tree::Null => {}
-            Tree::Map(entries) if entries.is_empty() => {}
             _ if kept => written.insert(key, place, Value::Checked),
             _ => {}
         },

@@ -104,6 +104,11 @@ fn what_is_missing_is_said_where_it_belongs() {
         "sources_and_targets_not_here",
         yaml("source: {kafka: {topic: x}}\ntarget: {search: {url: 'http://u:CANARY@h'}}\n").report()
     );
+    insta::assert_snapshot!(
+        "an_empty_target_not_here",
+        yaml("source: {postgres: {url: 'postgres://s/a'}}\ntarget: {kafka: {}, postgres: {url: 'postgres://t/a'}}\n")
+            .report()
+    );
 }
 
 #[test]

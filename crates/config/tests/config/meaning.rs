@@ -186,7 +186,7 @@ logging:
     assert_eq!(names(&stream.tables.exclude), ["private.*"]);
     let target = postgres(&pipeline);
     assert_eq!((target.disable_triggers, target.max_connections.get()), (Some(false), 60));
-    assert_eq!((target.on_conflict, target.retry.max_retries), (OnConflict::Nothing, Some(0)));
+    assert_eq!(target.on_conflict, OnConflict::Nothing);
     assert_eq!(pipeline.instrumentation.health.as_deref(), Some("localhost:9910"));
     let loaded = user.loads();
     let notices: Vec<_> = loaded.notices.iter().map(|notice| notice.key.rsplit('.').next().unwrap()).collect();
@@ -202,6 +202,7 @@ logging:
             "max_bytes",
             "auto_tune",
             "bulk_ingest",
+            "retry_policy",
             "ignore_ddl",
             "injector",
         ]
@@ -362,6 +363,20 @@ fn retry_policies() {
     assert_eq!(retry.max_elapsed, Some(Duration::from_secs(5)));
     assert_eq!(with("{disable_retries: true, constant: {interval: 1}}").0.max_retries, Some(0));
     assert_eq!(with("{constant: , exponential: {max_retries: 0}}").0.max_retries, None);
+}
+
+#[test]
+fn one_retry_policy_governs_both_servers() {
+    let with = |source: &str, target: &str| {
+        let loaded = yaml(&format!(
+            "source: {{postgres: {{url: 'postgres://s/a'{source}}}}}\ntarget: {{postgres: {{url: 'postgres://t/a'{target}}}}}"
+        ))
+        .loads();
+        (loaded.pipeline.source.retry.max_retries, loaded.notices.len())
+    };
+    assert_eq!(with("", ", retry_policy: {exponential: {max_retries: 3}}"), (Some(3), 0));
+    let both = with(", retry_policy: {constant: {max_retries: 2}}", ", retry_policy: {exponential: {max_retries: 3}}");
+    assert_eq!(both, (Some(2), 1));
 }
 
 #[test]

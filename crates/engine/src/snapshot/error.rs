@@ -111,7 +111,7 @@ pub enum Error {
     },
 
     /// Tables hold rows that this tool did not copy.
-    #[error("target not empty: {} hold rows that are not ours: {}", count(.tables.len(), "table"), list(.tables))]
+    #[error("target not empty: {} with rows that are not ours: {}", count(.tables.len(), "table"), list(.tables))]
     #[diagnostic(
         code(snapshot::target_not_empty),
         help(

@@ -38,7 +38,7 @@ pub use run::run;
 
 use std::path::PathBuf;
 
-use pgstream_config::pipeline::{PostgresTarget, Snapshot as Settings};
+use pgstream_config::pipeline::{PostgresTarget, Retry, Snapshot as Settings};
 use pgstream_postgres::{Lsn, Server};
 
 /// What is to be copied.
@@ -54,6 +54,8 @@ pub struct Job {
     pub settings: Settings,
     /// How the target is written.
     pub target_settings: PostgresTarget,
+    /// Retries of one part after transient errors.
+    pub retry: Retry,
     /// When it exists, the rows that are copied are those that it publishes.
     pub publication: Option<String>,
     /// Transactions that must have ended before the snapshot is taken; needed once, after a slot was created.

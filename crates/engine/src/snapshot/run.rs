@@ -316,7 +316,7 @@ impl Snapshotting {
             target_major: majors.target,
             copies,
             schemas,
-            retry: self.job.target_settings.retry,
+            retry: self.job.retry,
         };
         let role = self.role().map(str::to_owned);
         let context = Context { origin: facts.origin.clone(), snapshot, role, watch };
