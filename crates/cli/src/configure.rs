@@ -5,14 +5,21 @@ use pgstream_config::{
     pipeline::{Presentation, Target},
 };
 use pgstream_engine::stream::Destination;
-use pgstream_postgres::{Dsn, Server};
+use pgstream_postgres::{Dsn, Server, dsn::DsnError};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{arguments::Common, failure::Failure};
+use crate::{
+    arguments::Common,
+    failure::{Failure, URL},
+};
 
 /// Reads the configuration, with what the environment says.
 pub fn configuration(common: &Common, overrides: &Overrides, needs: Needs) -> Result<Loaded, Failure> {
-    Ok(load(common.config.as_deref(), overrides, needs, &|name| std::env::var(name).ok())?)
+    let check = |url: &str| {
+        let refused = |error: DsnError| (error.problem, error.fix.unwrap_or_else(|| URL.to_owned()));
+        Dsn::parse(url).map(drop).map_err(refused)
+    };
+    Ok(load(common.config.as_deref(), overrides, needs, &|name| std::env::var(name).ok(), &check)?)
 }
 
 /// How to log and draw.
@@ -46,6 +53,6 @@ pub fn destination(loaded: &Loaded) -> Result<Destination, Failure> {
 }
 
 fn server(which: &'static str, url: &SecretString) -> Result<Server, Failure> {
-    let dsn = Dsn::parse(url.expose_secret()).map_err(|source| Failure::Url { which, source })?;
+    let dsn = Dsn::parse(url.expose_secret()).map_err(|error| Failure::Url { which, error })?;
     Ok(Server::new(dsn))
 }

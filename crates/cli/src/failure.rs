@@ -7,6 +7,9 @@ use pgstream_engine::{replicate, snapshot, source, stream};
 use pgstream_postgres::dsn::DsnError;
 use serde_json::json;
 
+/// What a URL looks like.
+pub const URL: &str = "write postgresql://user:password@host:5432/database";
+
 /// Why a command did not succeed.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum Failure {
@@ -15,13 +18,13 @@ pub enum Failure {
     #[diagnostic(transparent)]
     Config(#[from] ConfigErrors),
     /// A connection URL cannot be used.
-    #[error("{which}: {}", source.problem)]
-    #[diagnostic(code(config::url), help("{}", source.fix.as_deref().unwrap_or("write postgresql://user:password@host:5432/database")))]
+    #[error("{which}: {}", error.problem)]
+    #[diagnostic(code(config::url), help("{}", error.fix.as_deref().unwrap_or(URL)))]
     Url {
         /// Which one.
         which: &'static str,
         /// Why.
-        source: DsnError,
+        error: DsnError,
     },
     /// The source could not be prepared, shown or cleaned.
     #[error(transparent)]

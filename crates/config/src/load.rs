@@ -71,6 +71,9 @@ pub struct Loaded {
     pub notices: Vec<Notice>,
 }
 
+/// Whether a server can be reached by what a URL says; if not, what is wrong with it, without its value, and the fix.
+pub type UrlCheck<'a> = &'a dyn Fn(&str) -> Result<(), (String, String)>;
+
 /// Reads file, environment and flags; flags win over the environment, the environment over the file.
 ///
 /// # Errors
@@ -80,8 +83,10 @@ pub fn load(
     overrides: &Overrides,
     needs: Needs,
     environment: Environment<'_>,
+    check_url: UrlCheck<'_>,
 ) -> Result<Loaded, ConfigErrors> {
     let mut written = collect(file, overrides, environment);
+    written.check_urls(check_url, needs);
     written.check_support(match needs {
         Needs::Source => &["source.", "modifiers.filter"],
         Needs::SourceAndTarget => &[],

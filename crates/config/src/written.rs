@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     error::{Code, Notice, Place, Problem},
     keys::{self, Key, Standard},
-    load::Environment,
+    load::{Environment, Needs, UrlCheck},
     nearest::nearest,
     node::Node,
     pattern::TablePattern,
@@ -129,6 +129,18 @@ impl Written {
                     self.notices.push(Notice { place: entry.place.clone(), key: plain(key), message });
                 }
                 Status::Available | Status::NotYet { .. } | Status::Accepted { .. } => {}
+            }
+        }
+    }
+
+    /// Reports URLs that start well and go on wrongly.
+    pub(crate) fn check_urls(&mut self, check: UrlCheck<'_>, needs: Needs) {
+        let target = (needs == Needs::SourceAndTarget).then_some("target.postgres.url");
+        for path in ["source.postgres.url"].into_iter().chain(target) {
+            let Some(Entry { value: Value::Url(url), place }) = self.entries.get(path) else { continue };
+            if let Err((what, fix)) = check(url.expose_secret()) {
+                let problem = Problem::new(place, Code::WrongValue, format!("{path}: {what}"), fix);
+                self.problems.push(problem);
             }
         }
     }

@@ -112,6 +112,13 @@ fn what_is_missing_is_said_where_it_belongs() {
 }
 
 #[test]
+fn urls_that_go_on_wrongly_are_told_together() {
+    let user = yaml("source: {postgres: {url: 'postgres://u:CANARY@s:99999/a'}}\ntarget: {postgres: {url: '${T}'}}")
+        .env(&[("T", "postgres://t:99999/a")]);
+    insta::assert_snapshot!("wrong_urls", user.report());
+}
+
+#[test]
 fn an_empty_url_is_missing() {
     let user = yaml("source: {postgres: {url: '${EMPTY}'}}\ntarget: {postgres: {url: ''}}").env(&[("EMPTY", "")]);
     insta::assert_snapshot!("empty_urls", user.report());
@@ -163,7 +170,7 @@ no assignment
 #[test]
 fn files_that_cannot_be_read_are_named() {
     let path = std::path::Path::new("no/such/file.yaml");
-    let errors = load(Some(path), &Overrides::default(), Needs::Source, &|_| None).unwrap_err();
+    let errors = load(Some(path), &Overrides::default(), Needs::Source, &|_| None, &|_| Ok(())).unwrap_err();
     assert!(errors.report().starts_with("no/such/file.yaml: cannot be read: "), "{}", errors.report());
 }
 

@@ -31,6 +31,14 @@ pub fn yaml(text: &str) -> User {
     file("f.yaml", text)
 }
 
+/// As a server would be asked for: one that refuses ports of five nines.
+fn check(url: &str) -> Result<(), (String, String)> {
+    match url.contains(":99999") {
+        true => Err(("a port is not a number from 1 to 65535".to_owned(), "write the port".to_owned())),
+        false => Ok(()),
+    }
+}
+
 impl User {
     /// And these variables.
     pub fn env(mut self, variables: &[(&str, &str)]) -> Self {
@@ -46,7 +54,7 @@ impl User {
 
     pub fn load(&self, needs: Needs) -> Result<Loaded, ConfigErrors> {
         let path = self.file.as_ref().map(|name| self.directory.path().join(name));
-        load(path.as_deref(), &self.flags, needs, &|name| self.environment.get(name).cloned())
+        load(path.as_deref(), &self.flags, needs, &|name| self.environment.get(name).cloned(), &check)
     }
 
     #[track_caller]
