@@ -1,7 +1,8 @@
 //! How fast a backlog is applied, beside the server's own subscription on the same servers in the same run.
 //!
 //! `make bench`. For each workload both sides get the same tables and a slot each; then the source is written to; then
-//! each follows alone until it has everything. The ratio is what to look at: times depend on the machine.
+//! each follows alone until it has everything. The ratio is what to look at: times depend on the machine. A word as
+//! argument chooses workloads by name.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
@@ -36,7 +37,7 @@ enum Load {
 }
 
 const WORKLOADS: &[Workload] = &[
-    Workload { name: "TPC-B, 50,000 transactions", schema: "", load: Load::Pgbench { scale: 5, transactions: 50_000 } },
+    Workload { name: "TPC-B, 150,000 transactions", schema: "", load: Load::Pgbench { scale: 5, transactions: 150_000 } },
     Workload {
         name: "500 transactions of 1,000 inserts",
         schema: "CREATE TABLE bulk (id bigint PRIMARY KEY, a int, b text, c timestamptz, d numeric)",
@@ -60,7 +61,8 @@ const WORKLOADS: &[Workload] = &[
 #[tokio::main]
 async fn main() {
     println!("{:<36} {:>10} {:>10} {:>8}   median of {ROUNDS}", "backlog", "ours", "native", "ratio");
-    for workload in WORKLOADS {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    for workload in WORKLOADS.iter().filter(|workload| workload.name.contains(&wanted)) {
         let mut ours = Vec::new();
         let mut native = Vec::new();
         for _ in 0..ROUNDS {

@@ -41,6 +41,8 @@ use self::{
 };
 pub use self::{error::Error, reader::Limits};
 
+/// How often the source is asked how much it has written.
+const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often sequence values are carried over.
 const SEQUENCE_INTERVAL: Duration = Duration::from_secs(10);
 /// A stop is promised within 10 s: so long may the target take to finish its transaction,
@@ -170,6 +172,7 @@ async fn to_server(
     let read = tokio::select! {
         read = reader.run(work, cancel) => read,
         Err(error) = follow_sequences(job, &opened.source, &sequences_target) => Err(error),
+        Err(error) = watch_source(&opened.source, monitor) => Err(error),
     };
     let read = name_cause(job, &opened.source, read).await;
     // The sender is gone: the applier finishes the transaction it is in, makes it durable and ends.
@@ -204,7 +207,10 @@ async fn to_stdout(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken
     let printing = AbortOnDropHandle::new(tokio::spawn(Printer::new(report, Arc::clone(monitor)).run(todo)));
     let mut reader =
         Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), Default::default(), job.limits);
-    let read = reader.run(work, cancel).await;
+    let read = tokio::select! {
+        read = reader.run(work, cancel) => read,
+        Err(error) = watch_source(&opened.source, monitor) => Err(error),
+    };
     let read = name_cause(job, &opened.source, read).await;
     printing.await.map_err(|panic| Error::Protocol { problem: format!("the printer ended early: {panic}") })??;
     read?;
@@ -219,6 +225,16 @@ async fn follow_sequences(job: &Job, source: &Client, target: &Client) -> Result
         tick.tick().await;
         door::check_publication(source, &job.publication).await?;
         sequences.carry_over(source, target, &job.filter).await?;
+    }
+}
+
+/// How far ahead the source is, only the source can say: its walsender tells what it has sent.
+async fn watch_source(source: &Client, monitor: &Monitor) -> Result<(), Error> {
+    let mut tick = interval(SOURCE_INTERVAL);
+    loop {
+        tick.tick().await;
+        let row = source.query_one("SELECT pg_current_wal_flush_lsn()", &[]).await;
+        monitor.source_written(row.map_err(source.failed("reading the end of the source's WAL"))?.get(0));
     }
 }
 

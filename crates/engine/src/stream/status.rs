@@ -32,6 +32,10 @@ pub struct Monitor {
     phase: Mutex<Phase>,
     last_error: Mutex<Option<String>>,
     source_end: AtomicU64,
+    /// End of the source's WAL, as it said when it was asked.
+    written: AtomicU64,
+    /// The source has sent everything before, and nothing of it is under way.
+    reached: AtomicU64,
     applied: AtomicU64,
     durable: AtomicU64,
     /// Source clock at the last applied commit, microseconds since 1970; 0 before the first.
@@ -52,7 +56,7 @@ pub struct Monitor {
 pub struct Reading {
     /// Where the stream is.
     pub phase: Phase,
-    /// End of WAL on the source, as last heard.
+    /// End of WAL on the source, as last heard or asked.
     pub source_lsn: String,
     /// Committed on the target.
     pub applied_lsn: String,
@@ -128,6 +132,21 @@ impl Monitor {
         self.source_end.fetch_max(end.0, Relaxed);
     }
 
+    /// The source was asked for the end of its WAL.
+    pub fn source_written(&self, end: Lsn) {
+        self.written.fetch_max(end.0, Relaxed);
+    }
+
+    /// End of the source's WAL when it was asked last.
+    pub fn written(&self) -> Lsn {
+        Lsn(self.written.load(Relaxed))
+    }
+
+    /// The source has sent everything before `end`, and nothing of it is under way.
+    pub fn reached(&self, end: Lsn) {
+        self.reached.fetch_max(end.0, Relaxed);
+    }
+
     /// A message of this many bytes came.
     pub fn received(&self, bytes: usize) {
         self.received_bytes.fetch_add(bytes as u64, Relaxed);
@@ -161,12 +180,14 @@ impl Monitor {
     #[must_use]
     pub fn read(&self) -> Reading {
         let lsn = |value: &AtomicU64| Lsn(value.load(Relaxed));
-        let (source, applied) = (lsn(&self.source_end), lsn(&self.applied));
-        let lag_bytes = source.0.saturating_sub(applied.0);
+        let (heard, applied) = (lsn(&self.source_end), lsn(&self.applied));
+        let source = heard.max(lsn(&self.written));
+        let reached = applied.max(lsn(&self.reached));
+        let lag_bytes = source.0.saturating_sub(reached.0);
         let commit = self.commit_time.load(Relaxed);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_micros());
         let behind = u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(commit);
-        let lag_seconds = if lag_bytes == 0 || commit == 0 { 0.0 } else { behind as f64 / 1e6 };
+        let lag_seconds = if heard <= reached || commit == 0 { 0.0 } else { behind as f64 / 1e6 };
         Reading {
             phase: self.phase.lock().map(|p| *p).unwrap_or_default(),
             source_lsn: source.to_string(),

@@ -19,6 +19,7 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
+use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Pair, Running, SLOT, pair_on, server};
@@ -188,9 +189,13 @@ impl Ordeal {
         Running::start(self.job.clone())
     }
 
-    /// One more transaction on the source; a server that is down at the moment does not count.
+    /// One more transaction on the source, beside the load: again when the two were in each other's way.
     pub async fn also(&self, sql: &str) {
-        self.pair.source.client("app").await.batch(sql).await;
+        let client = self.pair.source.try_client("app").await.unwrap();
+        while let Err(error) = client.batch_execute(sql).await {
+            assert_eq!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED), "{error:?}");
+            client.batch_execute("ROLLBACK").await.unwrap();
+        }
     }
 
     pub fn running(&self) -> &Running {
