@@ -4,6 +4,7 @@
 mod replicator;
 
 mod crashes;
+mod handover;
 mod health;
 mod init;
 mod job;

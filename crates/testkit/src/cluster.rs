@@ -24,7 +24,7 @@ use crate::{
     error::io,
     port::Port,
     processes,
-    template::{PASSWORD, USER, as_server_user},
+    template::{PASSWORD, USER, as_server_user, run_for_output},
     watchdog::Watchdog,
 };
 
@@ -221,6 +221,21 @@ impl Cluster {
     pub async fn restart(&self, how: Stop) {
         self.stop(how).await;
         self.start().await;
+    }
+
+    /// Moves a server that is down to a later epoch of transaction ids, as if it had used up as many times 2^32 of them. The
+    /// client tools' `pg_resetwal` knows servers of its own major version.
+    ///
+    /// # Panics
+    /// When the server runs, or `pg_resetwal` refuses.
+    pub fn enter_epoch(&self, epoch: u32) {
+        assert!(self.lock().is_none(), "the server runs");
+        let tool = Binaries::tool("pg_resetwal").unwrap_or_else(|error| panic!("{error}"));
+        let mut command = Command::new(tool);
+        command.args(["--epoch", &epoch.to_string()]).arg(self.data_dir());
+        if let Err(error) = run_for_output(as_server_user(&mut command), "pg_resetwal") {
+            panic!("{error}");
+        }
     }
 
     /// Kills the postmaster and every backend at once, as a crash of the machine would; returns when they are gone.
