@@ -4,6 +4,7 @@
 mod replicator;
 
 mod crashes;
+mod disk;
 mod handover;
 mod health;
 mod init;

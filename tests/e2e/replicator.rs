@@ -248,6 +248,11 @@ pub struct Replicator {
 impl Replicator {
     /// Starts a command without a terminal, with nothing in its environment but the way to the client tools.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    /// The same with variables.
+    pub fn start_with(arguments: &[&str], variables: &[(&str, &Path)]) -> Self {
         let output = tempfile::tempdir().unwrap();
         let file = |name: &str| File::create(output.path().join(name)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_pgstream-aws"))
@@ -255,6 +260,7 @@ impl Replicator {
             .env_clear()
             .env("PATH", pgstream_testkit::tools_path().unwrap())
             .env("HOME", output.path())
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(file("out"))
             .stderr(file("err"))

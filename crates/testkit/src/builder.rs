@@ -10,6 +10,7 @@ use std::{
 use crate::{
     Binaries, Cluster, Error,
     cluster::Layout,
+    disk::Disk,
     error::io,
     port::Port,
     template::{copy_data, give_to_server, template},
@@ -55,11 +56,12 @@ pub struct Builder {
     hba: Vec<String>,
     tls: bool,
     data_on: Option<PathBuf>,
+    disk: bool,
 }
 
 impl Builder {
     pub(crate) fn new(major: u32) -> Self {
-        Self { major, settings: Vec::new(), hba: Vec::new(), tls: false, data_on: None }
+        Self { major, settings: Vec::new(), hba: Vec::new(), tls: false, data_on: None, disk: false }
     }
 
     /// The major version; the newest, or that of the matrix, if not called.
@@ -97,6 +99,13 @@ impl Builder {
         self
     }
 
+    /// On a disk that can be filled: [`Cluster::disk`].
+    #[must_use]
+    pub fn disk(mut self) -> Self {
+        self.disk = true;
+        self
+    }
+
     /// Makes the cluster and starts it.
     ///
     /// # Errors
@@ -130,7 +139,8 @@ impl Builder {
             Some(path) => (scratch(path)?, true),
             None => (base.clone(), false),
         };
-        let layout = Layout { binaries, data: data_parent.join("data"), base };
+        let disk = if self.disk { Some(Disk::new(&base)?) } else { None };
+        let layout = Layout { binaries, data: data_parent.join("data"), base, disk };
         // From here on the directories are removed whatever happens.
         let watchdog = Watchdog::start(&layout.data, &layout.base, apart.then_some(data_parent.as_path()))?;
         copy_data(&template, &layout.data)?;

@@ -21,6 +21,7 @@ use rustix::process::{Pid, Signal};
 use crate::{
     Binaries, Builder, Client, Error,
     binaries::source_major,
+    disk::Disk,
     error::io,
     port::Port,
     processes,
@@ -54,6 +55,8 @@ pub(crate) struct Layout {
     pub(crate) data: PathBuf,
     /// Socket, log, certificates.
     pub(crate) base: PathBuf,
+    /// One that can be filled.
+    pub(crate) disk: Option<Disk>,
 }
 
 /// A throwaway server on loopback.
@@ -98,6 +101,14 @@ impl Cluster {
     pub fn url_as(&self, user: &str, password: &str, db: &str) -> String {
         let [user, password, db] = [user, password, db].map(percent_encode);
         format!("postgresql://{user}:{password}@127.0.0.1:{}/{db}", self.port())
+    }
+
+    /// The disk that it was built on with [`Builder::disk`].
+    ///
+    /// # Panics
+    /// When it was not.
+    pub fn disk(&self) -> &Disk {
+        self.layout.disk.as_ref().unwrap_or_else(|| panic!("not built with Builder::disk"))
     }
 
     /// The TCP port; the same for the life of the cluster.
@@ -314,7 +325,8 @@ impl Cluster {
             .stdout(log)
             .stderr(errors)
             .env_clear()
-            .env("LC_ALL", "C");
+            .env("LC_ALL", "C")
+            .envs(self.layout.disk.iter().flat_map(Disk::environment));
         // Ctrl-C is for the test; the watchdog ends the server.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let postmaster = as_server_user(&mut command).spawn().map_err(io("starting postgres"))?;
