@@ -14,6 +14,7 @@ mod ownership;
 mod preparation;
 mod refusals;
 mod secrets;
+mod settings;
 mod snapshot;
 mod status;
 mod stdout;

@@ -55,13 +55,12 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     hba: Vec<String>,
     tls: bool,
-    data_on: Option<PathBuf>,
     disk: bool,
 }
 
 impl Builder {
     pub(crate) fn new(major: u32) -> Self {
-        Self { major, settings: Vec::new(), hba: Vec::new(), tls: false, data_on: None, disk: false }
+        Self { major, settings: Vec::new(), hba: Vec::new(), tls: false, disk: false }
     }
 
     /// The major version; the newest, or that of the matrix, if not called.
@@ -89,13 +88,6 @@ impl Builder {
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
-        self
-    }
-
-    /// Puts the data directory below this one, e.g. on a small file system.
-    #[must_use]
-    pub fn data_on(mut self, path: impl Into<PathBuf>) -> Self {
-        self.data_on = Some(path.into());
         self
     }
 
@@ -135,14 +127,10 @@ impl Builder {
         let binaries = Binaries::find(self.major)?;
         let template = template(&binaries)?;
         let base = scratch(&clusters_dir())?;
-        let (data_parent, apart) = match &self.data_on {
-            Some(path) => (scratch(path)?, true),
-            None => (base.clone(), false),
-        };
         let disk = if self.disk { Some(Disk::new(&base)?) } else { None };
-        let layout = Layout { binaries, data: data_parent.join("data"), base, disk };
+        let layout = Layout { binaries, data: base.join("data"), base, disk };
         // From here on the directories are removed whatever happens.
-        let watchdog = Watchdog::start(&layout.data, &layout.base, apart.then_some(data_parent.as_path()))?;
+        let watchdog = Watchdog::start(&layout.data, &layout.base)?;
         copy_data(&template, &layout.data)?;
         if self.tls {
             write_certificates(&layout.base)?;
