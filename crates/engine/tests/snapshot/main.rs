@@ -10,4 +10,5 @@ mod privileges;
 mod resumes;
 mod setup;
 mod slots;
+mod unusual;
 mod versions;
