@@ -4,16 +4,21 @@
 mod replicator;
 
 mod crashes;
+mod epochs;
+mod existing;
 mod handover;
 mod health;
 mod init;
 mod job;
+mod links;
 mod matrix;
 mod ownership;
 mod preparation;
 mod refusals;
 mod secrets;
+mod slots;
 mod snapshot;
 mod status;
 mod stdout;
+mod stops;
 mod usage;
