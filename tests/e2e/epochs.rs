@@ -57,7 +57,8 @@ async fn arrived(pipeline: &Pipeline) -> String {
 
 const OPEN: &str = "BEGIN; INSERT INTO loose VALUES (10); SAVEPOINT a; INSERT INTO loose VALUES (11); ROLLBACK TO a;
     SAVEPOINT b; INSERT INTO loose VALUES (12); RELEASE b";
-const CLOSE: &str = "SAVEPOINT c; INSERT INTO loose VALUES (13); SAVEPOINT d; INSERT INTO loose VALUES (14); ROLLBACK TO d; COMMIT";
+const CLOSE: &str =
+    "SAVEPOINT c; INSERT INTO loose VALUES (13); SAVEPOINT d; INSERT INTO loose VALUES (14); ROLLBACK TO d; COMMIT";
 
 #[tokio::test]
 async fn a_copy_before_the_boundary_is_followed_across_it() {

@@ -51,7 +51,8 @@ async fn rows_alone_are_copied_once_by_snapshot() {
 }
 
 /// Rows of the target's own, some under keys of the source.
-const OWN: &str = "INSERT INTO parents VALUES (1, 'target 1', 'kept'), (2, 'target 2', 'kept'), (500, 'target 500', 'kept');";
+const OWN: &str =
+    "INSERT INTO parents VALUES (1, 'target 1', 'kept'), (2, 'target 2', 'kept'), (500, 'target 500', 'kept');";
 
 async fn parent(pipeline: &Pipeline, id: i32) -> String {
     let sql = format!("SELECT coalesce(name, '-') || '/' || coalesce(note, '-') FROM parents WHERE id = {id}");

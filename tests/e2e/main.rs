@@ -4,6 +4,7 @@
 mod replicator;
 
 mod crashes;
+mod disks;
 mod epochs;
 mod existing;
 mod handover;

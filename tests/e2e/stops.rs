@@ -14,7 +14,8 @@ async fn inside(pipeline: &Pipeline, running: &mut Replicator) {
 
 #[tokio::test]
 async fn a_stop_inside_a_huge_transaction_leaves_a_whole_state_to_go_on_from() {
-    let pipeline = Pipeline::new("CREATE TABLE huge (n int, filler text); CREATE TABLE small (n int PRIMARY KEY)").await;
+    let pipeline =
+        Pipeline::new("CREATE TABLE huge (n int, filler text); CREATE TABLE small (n int PRIMARY KEY)").await;
     pipeline.pgstream(&["init"]).await.ok();
     let mut running = pipeline.run();
     pipeline.caught_up(&mut running).await;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    Binaries, Cluster, Error,
+    Binaries, Cluster, Disk, Error,
     cluster::Layout,
     error::io,
     port::Port,
@@ -55,11 +55,12 @@ pub struct Builder {
     hba: Vec<String>,
     tls: bool,
     data_on: Option<PathBuf>,
+    fillable: bool,
 }
 
 impl Builder {
     pub(crate) fn new(major: u32) -> Self {
-        Self { major, settings: Vec::new(), hba: Vec::new(), tls: false, data_on: None }
+        Self { major, settings: Vec::new(), hba: Vec::new(), tls: false, data_on: None, fillable: false }
     }
 
     /// The major version; the newest, or that of the matrix, if not called.
@@ -97,6 +98,13 @@ impl Builder {
         self
     }
 
+    /// A disk that [`Cluster::disk`] can fill.
+    #[must_use]
+    pub fn fillable_disk(mut self) -> Self {
+        self.fillable = true;
+        self
+    }
+
     /// Makes the cluster and starts it.
     ///
     /// # Errors
@@ -130,12 +138,15 @@ impl Builder {
             Some(path) => (scratch(path)?, true),
             None => (base.clone(), false),
         };
-        let layout = Layout { binaries, data: data_parent.join("data"), base };
+        let mut layout = Layout { binaries, data: data_parent.join("data"), base, disk: None };
         // From here on the directories are removed whatever happens.
         let watchdog = Watchdog::start(&layout.data, &layout.base, apart.then_some(data_parent.as_path()))?;
         copy_data(&template, &layout.data)?;
         if self.tls {
             write_certificates(&layout.base)?;
+        }
+        if self.fillable {
+            layout.disk = Some(Disk::new(&layout.data, &layout.base)?);
         }
         self.write_configuration(&layout)?;
         Ok((layout, watchdog))
