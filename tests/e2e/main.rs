@@ -4,18 +4,22 @@
 mod replicator;
 
 mod crashes;
-mod disk;
+mod disks;
+mod epochs;
+mod existing;
 mod handover;
 mod health;
 mod init;
 mod job;
+mod links;
 mod matrix;
 mod ownership;
 mod preparation;
 mod refusals;
 mod secrets;
-mod settings;
+mod slots;
 mod snapshot;
 mod status;
 mod stdout;
+mod stops;
 mod usage;

@@ -8,9 +8,8 @@ use std::{
 };
 
 use crate::{
-    Binaries, Cluster, Error,
+    Binaries, Cluster, Disk, Error,
     cluster::Layout,
-    disk::Disk,
     error::io,
     port::Port,
     template::{copy_data, give_to_server, template},
@@ -55,12 +54,12 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     hba: Vec<String>,
     tls: bool,
-    disk: bool,
+    fillable: bool,
 }
 
 impl Builder {
     pub(crate) fn new(major: u32) -> Self {
-        Self { major, settings: Vec::new(), hba: Vec::new(), tls: false, disk: false }
+        Self { major, settings: Vec::new(), hba: Vec::new(), tls: false, fillable: false }
     }
 
     /// The major version; the newest, or that of the matrix, if not called.
@@ -91,10 +90,10 @@ impl Builder {
         self
     }
 
-    /// On a disk that can be filled: [`Cluster::disk`].
+    /// A disk that [`Cluster::disk`] can fill.
     #[must_use]
-    pub fn disk(mut self) -> Self {
-        self.disk = true;
+    pub fn fillable_disk(mut self) -> Self {
+        self.fillable = true;
         self
     }
 
@@ -127,13 +126,15 @@ impl Builder {
         let binaries = Binaries::find(self.major)?;
         let template = template(&binaries)?;
         let base = scratch(&clusters_dir())?;
-        let disk = if self.disk { Some(Disk::new(&base)?) } else { None };
-        let layout = Layout { binaries, data: base.join("data"), base, disk };
+        let mut layout = Layout { binaries, data: base.join("data"), base, disk: None };
         // From here on the directories are removed whatever happens.
         let watchdog = Watchdog::start(&layout.data, &layout.base)?;
         copy_data(&template, &layout.data)?;
         if self.tls {
             write_certificates(&layout.base)?;
+        }
+        if self.fillable {
+            layout.disk = Some(Disk::new(&layout.data, &layout.base)?);
         }
         self.write_configuration(&layout)?;
         Ok((layout, watchdog))

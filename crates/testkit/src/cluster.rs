@@ -19,9 +19,8 @@ use std::{
 use rustix::process::{Pid, Signal};
 
 use crate::{
-    Binaries, Builder, Client, Error,
+    Binaries, Builder, Client, Disk, Error,
     binaries::source_major,
-    disk::Disk,
     error::io,
     port::Port,
     processes,
@@ -55,7 +54,7 @@ pub(crate) struct Layout {
     pub(crate) data: PathBuf,
     /// Socket, log, certificates.
     pub(crate) base: PathBuf,
-    /// One that can be filled.
+    /// The disk of the data directory, if it can be filled.
     pub(crate) disk: Option<Disk>,
 }
 
@@ -103,14 +102,6 @@ impl Cluster {
         format!("postgresql://{user}:{password}@127.0.0.1:{}/{db}", self.port())
     }
 
-    /// The disk that it was built on with [`Builder::disk`].
-    ///
-    /// # Panics
-    /// When it was not.
-    pub fn disk(&self) -> &Disk {
-        self.layout.disk.as_ref().unwrap_or_else(|| panic!("not built with Builder::disk"))
-    }
-
     /// The TCP port; the same for the life of the cluster.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -127,6 +118,15 @@ impl Cluster {
     #[must_use]
     pub fn data_dir(&self) -> &std::path::Path {
         &self.layout.data
+    }
+
+    /// The disk that the data directory is on.
+    ///
+    /// # Panics
+    /// Without [`Builder::fillable_disk`].
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        self.layout.disk.as_ref().unwrap_or_else(|| panic!("a cluster with a disk that can be filled is needed"))
     }
 
     /// Where the Unix socket is, as a `host` for libpq.

@@ -1,61 +1,76 @@
-//! A disk that can be full, without a file system of its own: mounting one takes rights that test machines rarely have.
+//! Disks that are full when a test says so, for one server or program and without any privilege.
 //!
 //! ```text
-//!  program ──write──> full_disk.c (preloaded) ──> kernel
-//!                        └─ ENOSPC for what makes a file longer, while the flag file is there
+//!  disk.c ──cc──> disk.so ──LD_PRELOAD──> process:  a file below `dir` would grow, and the flag is there? ENOSPC
 //! ```
+//! A small file system would need the right to mount one, which neither users nor most containers have.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use crate::{Error, error::io, template::run_for_output};
 
-/// What is preloaded.
-const SOURCE: &str = include_str!("full_disk.c");
+const SOURCE: &str = include_str!("disk.c");
 
-/// The disk of the programs that run with [`Disk::environment`].
+/// The disk that a directory is on, for processes that are started with [`Disk::environment`].
 #[derive(Debug, Clone)]
 pub struct Disk {
-    library: PathBuf,
-    flag: PathBuf,
+    dir: PathBuf,
+    /// Holds the library and the flag; the processes can look into it.
+    beside: PathBuf,
 }
 
 impl Disk {
-    /// A disk with room; its library and its flag live in `directory`.
+    /// The disk below `dir`. What it takes to fill it is kept in `beside`, which is not on it.
     ///
     /// # Errors
-    /// When there is no C compiler (`cc`), or the directory cannot be written.
-    pub fn new(directory: &Path) -> Result<Self, Error> {
-        let (source, library) = (directory.join("full_disk.c"), directory.join("full_disk.so"));
-        fs::write(&source, SOURCE).map_err(io(format!("writing {}", source.display())))?;
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl");
-        run_for_output(&mut compiler, "compiling full_disk.c with cc")?;
-        Ok(Self { library, flag: directory.join("disk-is-full") })
+    /// When there is no C compiler.
+    pub fn new(dir: impl Into<PathBuf>, beside: impl Into<PathBuf>) -> Result<Self, Error> {
+        let disk = Self { dir: dir.into(), beside: beside.into() };
+        compile(&disk.beside, &disk.library())?;
+        Ok(disk)
     }
 
-    /// Variables for the program.
+    /// What a process must have in its environment.
     #[must_use]
-    pub fn environment(&self) -> [(&'static str, &Path); 2] {
-        [("LD_PRELOAD", &self.library), ("TESTKIT_FULL_DISK", &self.flag)]
+    pub fn environment(&self) -> [(&'static str, PathBuf); 3] {
+        [("LD_PRELOAD", self.library()), ("TESTKIT_DISK", self.dir.clone()), ("TESTKIT_DISK_FULL", self.flag())]
     }
 
-    /// From now on nothing fits any more.
+    /// No file grows any more.
     ///
     /// # Panics
     /// When the flag cannot be written.
     pub fn fill(&self) {
-        fs::write(&self.flag, "").unwrap_or_else(|error| panic!("{}: {error}", self.flag.display()));
+        let flag = self.flag();
+        File::create(&flag).unwrap_or_else(|error| panic!("{}: {error}", flag.display()));
     }
 
-    /// Makes room again.
+    /// There is room again.
     ///
     /// # Panics
-    /// When the flag cannot be removed.
+    /// When it was not full.
     pub fn free(&self) {
-        fs::remove_file(&self.flag).unwrap_or_else(|error| panic!("{}: {error}", self.flag.display()));
+        let flag = self.flag();
+        fs::remove_file(&flag).unwrap_or_else(|error| panic!("{}: {error}", flag.display()));
     }
+
+    fn library(&self) -> PathBuf {
+        self.beside.join("disk.so")
+    }
+
+    fn flag(&self) -> PathBuf {
+        self.beside.join("disk-full")
+    }
+}
+
+fn compile(directory: &Path, library: &Path) -> Result<(), Error> {
+    let source = directory.join("disk.c");
+    fs::write(&source, SOURCE).map_err(io(format!("writing {}", source.display())))?;
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-o"]).arg(library).arg(&source).arg("-ldl");
+    run_for_output(&mut compiler, "compiling disk.c").map(drop)
 }

@@ -33,6 +33,7 @@ mod schema;
 mod template;
 mod tls;
 mod watchdog;
+mod xids;
 
 pub use binaries::{Binaries, pinned_majors, source_major, target_major, tools_path};
 pub use builder::Builder;
