@@ -164,6 +164,10 @@ async fn a_table_that_is_rewritten_after_the_exporter_died_is_not_copied_as_empt
     let task = tokio::spawn(pgstream_engine::snapshot::run(slow, progress, CancellationToken::new()));
     while !matches!(events.recv().await, Some(Event::TableStarted(table)) if table.name.name == "big") {}
     leg.stall();
+    // The only worker has imported the snapshot, and reads `later` with the same session.
+    let imported = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgstream-aws snapshot read'
+                     AND (state = 'idle in transaction' OR query LIKE 'COPY%')";
+    here.wait_until(imported, "1").await;
     let ended = "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                   WHERE application_name = 'pgstream-aws snapshot export') AS ended";
     assert_eq!(here.scalar::<i64>(ended).await, 1);
