@@ -95,10 +95,10 @@ impl Legs {
         Self { pipeline, source, target, bytes: Bytes(seed()) }
     }
 
-    /// Breaks one leg's connections after a number of bytes, many or few, and waits until it has happened.
-    async fn cut(&mut self, running: &mut Replicator) {
+    /// Breaks one leg's connections after up to 2^`largest` bytes, mostly fewer, and waits until it has happened.
+    async fn cut(&mut self, running: &mut Replicator, largest: u64) {
         let leg = if self.bytes.next(0..2) == 0 { &self.source } else { &self.target };
-        let magnitude = self.bytes.next(3..21);
+        let magnitude = self.bytes.next(3..largest + 1);
         let after = self.bytes.next(1..1 << magnitude);
         let until = leg.passed() + after;
         leg.cut_after(after);
@@ -125,13 +125,13 @@ async fn connections_break(servers: (Cluster, Cluster), options: &str) {
     let mut running = legs.pipeline.run();
     // While copying: some after the copy has begun, some before.
     for _ in 0..8 {
-        legs.cut(&mut running).await;
+        legs.cut(&mut running, 20).await;
     }
     legs.pipeline.caught_up(&mut running).await;
     let conserved = Conserved::watch(&legs.pipeline.target.url("app"));
     // While following: the load and the keepalives carry the bytes.
     for _ in 0..20 {
-        legs.cut(&mut running).await;
+        legs.cut(&mut running, 15).await;
     }
     let report = load.stop().await;
     legs.assert_exact(&mut running, &report).await;

@@ -188,6 +188,17 @@ pub enum Error {
         attempts: u32,
     },
 
+    /// The session that held the snapshot, and locks on the tables, has ended.
+    #[error("the session on {server} that held the snapshot has ended")]
+    #[diagnostic(
+        code(snapshot::snapshot_gone),
+        help("the rest is copied under a new snapshot: run this again if it does not go on by itself")
+    )]
+    SnapshotGone {
+        /// The source.
+        server: String,
+    },
+
     /// A client tool is missing or too old.
     #[error("{tool} {needed} or newer is needed to read the schema of this source{}", found.as_ref().map(|v| format!("; the newest found is {v}")).unwrap_or_default())]
     #[diagnostic(
@@ -350,7 +361,9 @@ impl Error {
             Self::Restore { source, .. } => source.class(),
             Self::ToolFailed { message, .. } if is_passing(message) => Class::Transient,
             Self::OtherHistory { .. } | Self::SlotAhead { .. } => Class::Lost,
-            Self::Cancelled | Self::AlreadyRunning { .. } | Self::UnstableSchema { .. } => Class::Transient,
+            Self::Cancelled | Self::AlreadyRunning { .. } | Self::UnstableSchema { .. } | Self::SnapshotGone { .. } => {
+                Class::Transient
+            }
             Self::TargetNotEmpty { .. } | Self::MergeWithoutKey { .. } => Class::Data,
             Self::Worker(_) => Class::Bug,
             Self::SourceInRecovery { .. }
