@@ -11,5 +11,4 @@ mod privileges;
 mod resumes;
 mod setup;
 mod slots;
-mod unusual;
 mod versions;
