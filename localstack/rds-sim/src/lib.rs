@@ -1,1 +1,140 @@
 //! The RDS API in front of real PostgreSQL servers on one machine.
+//!
+//! ```text
+//!  AWS_ENDPOINT_URL_RDS ──Action=…──> http ──> faults ──> World: instances, clusters, parameter groups
+//!                                                            └── reboot: the group's values ──> a real server restarts
+//! ```
+//! What is asked and answered, and where that was read, is in `docs/rds-sim.md`. A simulator is for one test or one
+//! person: it keeps nothing, and its servers end with it.
+
+mod catalog;
+mod databases;
+mod error;
+mod faults;
+mod groups;
+mod http;
+mod request;
+mod server;
+mod world;
+mod xml;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, task::JoinHandle};
+
+pub use faults::{Fault, Faults};
+pub use request::Call;
+pub use world::{Cluster, Instance};
+
+use self::world::World;
+
+/// How a simulator behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Port on loopback; 0 for a free one.
+    pub port: u16,
+    /// How long a state such as `applying` lasts, or `available` after a reboot was asked for.
+    pub pause: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { port: 0, pause: Duration::from_millis(100) }
+    }
+}
+
+/// A running simulator. Dropping it ends it and its servers.
+pub struct Simulator {
+    address: SocketAddr,
+    world: Arc<World>,
+    task: JoinHandle<()>,
+}
+
+impl Simulator {
+    /// Listens on loopback.
+    ///
+    /// # Errors
+    /// When the port cannot be had.
+    pub async fn start(options: Options) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
+        let address = listener.local_addr()?;
+        let world = Arc::new(World::new(options.pause));
+        let task = tokio::spawn(http::serve(listener, Arc::clone(&world)));
+        Ok(Self { address, world, task })
+    }
+
+    /// For `AWS_ENDPOINT_URL_RDS`.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Makes a database instance, with a real server behind it.
+    ///
+    /// # Errors
+    /// When the server does not start.
+    pub async fn create_instance(&self, instance: Instance) -> Result<Database, pgstream_testkit::Error> {
+        self.world.create_instance(instance).await
+    }
+
+    /// Makes a cluster with its members; the writer is a real server, readers are names.
+    ///
+    /// # Errors
+    /// When the server does not start.
+    pub async fn create_cluster(&self, cluster: Cluster) -> Result<Database, pgstream_testkit::Error> {
+        self.world.create_cluster(cluster).await
+    }
+
+    /// What goes wrong from now on.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.world.faults
+    }
+
+    /// Everything that was asked, in order.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.world.calls()
+    }
+
+    /// Puts a modification beside those that the API is asked for, to be flushed by `ApplyImmediately`.
+    pub fn add_pending_modification(&self, id: &str, name: &'static str, value: &str) {
+        self.world.add_pending_modification(id, name, value);
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The server behind an instance or a cluster's writer.
+#[derive(Clone)]
+pub struct Database {
+    server: Arc<server::Server>,
+}
+
+impl Database {
+    /// A URL of the master user for a database on it; `postgres` and `app` are there.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        self.server.cluster.url_as(server::MASTER, server::MASTER_PASSWORD, database)
+    }
+
+    /// The port on loopback.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.server.cluster.port()
+    }
+
+    /// The real server.
+    #[must_use]
+    pub fn cluster(&self) -> &pgstream_testkit::Cluster {
+        &self.server.cluster
+    }
+}
