@@ -170,3 +170,49 @@ async fn a_transaction_that_is_open_across_the_making_of_the_slot_and_ends_durin
     pipeline.assert_same_rows().await;
     running.stop().await.ok();
 }
+
+/// A commit that waits for a synchronous standby is in the WAL and not visible yet: it lies before the position that was read
+/// after the snapshot, so that only its transaction id tells that the copy does not hold it.
+async fn a_commit_waits_for_a_standby_during_the_copy(epoch_of_source: Option<u32>) {
+    let (source, target) = pgstream_testkit::pair().await;
+    if let Some(epoch) = epoch_of_source {
+        source.stop(Stop::Fast).await;
+        source.enter_epoch(epoch);
+        source.start().await;
+    }
+    let pipeline = Pipeline::between(source, target, LOOSE).await;
+    pipeline.pgstream(&["init"]).await.ok();
+    let here = pipeline.here().await;
+    here.batch("ALTER DATABASE app SET synchronous_commit = local").await;
+    here.batch("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
+    here.batch("SELECT pg_reload_conf()").await;
+    here.wait_until("SHOW synchronous_standby_names", "nobody").await;
+    let waiting = pipeline.here().await;
+    let waiting = tokio::spawn(async move {
+        waiting.batch("SET synchronous_commit = on; BEGIN; INSERT INTO loose VALUES (1); COMMIT").await;
+    });
+    here.wait_until("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'", "1").await;
+    let local = pipeline.here().await;
+    local.batch("INSERT INTO loose VALUES (2)").await;
+
+    let mut running = pipeline.run();
+    copied(&pipeline, &mut running).await;
+    local.batch("INSERT INTO loose VALUES (3)").await;
+    here.batch("ALTER SYSTEM RESET synchronous_standby_names").await;
+    here.batch("SELECT pg_reload_conf()").await;
+    waiting.await.unwrap();
+    pipeline.caught_up(&mut running).await;
+    assert_eq!(arrived(&pipeline).await, "1 2 3");
+    pipeline.assert_same_rows().await;
+    running.stop().await.ok();
+}
+
+#[tokio::test]
+async fn a_commit_that_waits_for_a_standby_during_the_copy_arrives_once() {
+    a_commit_waits_for_a_standby_during_the_copy(None).await;
+}
+
+#[tokio::test]
+async fn a_commit_that_waits_for_a_standby_during_the_copy_arrives_once_in_a_later_epoch() {
+    a_commit_waits_for_a_standby_during_the_copy(Some(3)).await;
+}
