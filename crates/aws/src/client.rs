@@ -68,6 +68,12 @@ impl Aws {
         Ok(Self { region: region.ok_or(Error::NoRegion)?, config })
     }
 
+    /// From what tests make up.
+    #[cfg(test)]
+    pub(crate) fn from_config(config: SdkConfig, region: &str) -> Self {
+        Self { config, region: region.to_owned() }
+    }
+
     /// The same credentials in another region: an ARN or a host name says where its database is.
     #[must_use]
     pub fn in_region(&self, region: &str) -> Self {
