@@ -4,6 +4,7 @@
 mod replicator;
 
 mod crashes;
+mod credentials;
 mod handover;
 mod health;
 mod init;

@@ -25,6 +25,7 @@ pub struct Pipeline {
     pub source: Cluster,
     pub target: Cluster,
     settings: Value,
+    environment: Vec<(String, String)>,
     directory: TempDir,
     markers: AtomicU64,
 }
@@ -42,6 +43,7 @@ impl Pipeline {
         here.batch(schema).await;
         let mut pipeline = Self {
             settings: Value::Object(Map::new()),
+            environment: Vec::new(),
             directory: tempfile::tempdir().unwrap(),
             markers: AtomicU64::new(0),
             source,
@@ -63,6 +65,11 @@ impl Pipeline {
         }
         *node = value.into();
         self.write();
+    }
+
+    /// Gives the commands more of an environment.
+    pub fn environment(&mut self, variables: Vec<(String, String)>) {
+        self.environment = variables;
     }
 
     /// Takes `a.b` out of the configuration.
@@ -112,7 +119,7 @@ impl Pipeline {
     /// Starts a command with the configuration.
     pub fn start(&self, arguments: &[&str]) -> Replicator {
         let config = self.config();
-        Replicator::start(&[arguments, &["-c", config.to_str().unwrap()]].concat())
+        Replicator::start_in(&[arguments, &["-c", config.to_str().unwrap()]].concat(), &self.environment)
     }
 
     /// Waits until the copy is complete and everything that is committed on the source now is on the target.
@@ -248,6 +255,11 @@ pub struct Replicator {
 impl Replicator {
     /// Starts a command without a terminal, with nothing in its environment but the way to the client tools.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_in(arguments, &[])
+    }
+
+    /// The same with these variables.
+    pub fn start_in(arguments: &[&str], environment: &[(String, String)]) -> Self {
         let output = tempfile::tempdir().unwrap();
         let file = |name: &str| File::create(output.path().join(name)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_pgstream-aws"))
@@ -255,6 +267,7 @@ impl Replicator {
             .env_clear()
             .env("PATH", pgstream_testkit::tools_path().unwrap())
             .env("HOME", output.path())
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(file("out"))
             .stderr(file("err"))
