@@ -10,6 +10,7 @@
 
 pub mod endpoint;
 pub mod login;
+pub mod made;
 pub mod provider;
 pub mod store;
 
