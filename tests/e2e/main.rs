@@ -18,3 +18,4 @@ mod snapshot;
 mod status;
 mod stdout;
 mod usage;
+mod users;

@@ -56,8 +56,10 @@ impl SecretUrl {
         let (secret, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut url =
             Self { secret: secret.to_owned(), host: None, port: None, dbname: None, parameters: String::new() };
-        if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_+=.@-:!".contains(&byte))
-        {
+        // Only ARNs have colons: `user:password@host` is not taken for a name.
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+=.@-!".contains(&byte);
+        let is_name = secret.bytes().all(|byte| known(byte) || (byte == b':' && secret.starts_with("arn:")));
+        if secret.is_empty() || !is_name {
             return Err(SecretUrlError {
                 problem: "names have letters, digits and `/_+=.@-!`",
                 fix: "write secretsmanager://<name or ARN>, with `?dbname=`, `host=`, `port=` where the secret lacks them",
@@ -180,7 +182,7 @@ mod tests {
 
     #[test]
     fn malformed_ones_are_refused_without_their_value() {
-        for url in ["", "?dbname=x", "a b", "s?port=0", "s?port=x", "s?user=u", "s?password=p", "s?host="] {
+        for url in ["", "u:p@h", "?dbname=x", "a b", "s?port=0", "s?port=x", "s?user=u", "s?password=p", "s?host="] {
             assert!(parse(&format!("secretsmanager://{url}")).is_err(), "{url}");
         }
         assert!(SecretUrl::parse("postgresql://h/d").is_none());

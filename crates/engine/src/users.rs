@@ -68,7 +68,8 @@ pub async fn plan(client: &Client, role: Role, duties: Duties) -> Result<Vec<Ste
     let facts = Facts::read(client, role).await?;
     let mut plan = Plan { client, role: role.name(), exists: facts.role_exists, steps: Vec::new() };
     let (r, db) = (quote_ident(role.name()), quote_ident(&facts.database));
-    plan.step("logs in", format!("CREATE ROLE {r} LOGIN"), "SELECT rolcanlogin FROM pg_roles WHERE rolname = $1").await?;
+    plan.step("logs in", format!("CREATE ROLE {r} LOGIN"), "SELECT rolcanlogin FROM pg_roles WHERE rolname = $1")
+        .await?;
     plan.step(
         "reaches the database",
         format!("GRANT CONNECT ON DATABASE {db} TO {r}"),
@@ -283,7 +284,8 @@ impl Plan<'_> {
         let probe = "SELECT pg_get_userbyid(nspowner) = $1 FROM pg_namespace WHERE nspname = 'pgstream'";
         self.step("owns what init made", format!("ALTER SCHEMA pgstream OWNER TO {r}"), probe).await?;
         for (kind, name) in [("TABLE", "schema_log"), ("TABLE", "table_ids"), ("SEQUENCE", "xid_serial")] {
-            let probe = format!("SELECT pg_get_userbyid(relowner) = $1 FROM pg_class WHERE oid = 'pgstream.{name}'::regclass");
+            let probe =
+                format!("SELECT pg_get_userbyid(relowner) = $1 FROM pg_class WHERE oid = 'pgstream.{name}'::regclass");
             self.step("owns what init made", format!("ALTER {kind} pgstream.{name} OWNER TO {r}"), &probe).await?;
         }
         Ok(())

@@ -34,7 +34,8 @@ pub async fn password(store: &Store, secret: &str, place: Place<'_>) -> Result<S
             if login.user == place.user {
                 return Ok(login.password);
             }
-            let problem = format!("it keeps the login of another user than `{}`; give another name with --secret", place.user);
+            let problem =
+                format!("it keeps the login of another user than `{}`; give another name with --secret", place.user);
             Err(SecretError::Malformed { secret: secret.to_owned(), problem })
         }
         Err(SecretError::NotFound { .. } | SecretError::NoVersion { .. }) => {
