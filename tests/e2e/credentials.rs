@@ -116,7 +116,7 @@ async fn a_password_that_stays_wrong_ends_with_what_was_tried() {
     )
     .await;
     let url = format!("secretsmanager://{secret}?dbname=app");
-    let done = Replicator::start_in(&["status", "--postgres-url", &url], &emulator.environment()).done().await;
+    let done = Replicator::start_in(&["status", "--postgres-url", &url], emulator.environment()).done().await;
     let done = done.ends(1).says(&["refuses what secret", "AWSPENDING", "28P01", "rotate-secret"]);
     assert!(!done.err.contains("canary"));
 }
@@ -126,7 +126,7 @@ async fn a_secret_that_cannot_be_used_is_said_precisely() {
     let emulator = emulator().await;
     let environment = emulator.environment();
     let status = async |url: String| {
-        Replicator::start_in(&["status", "--postgres-url", &url], &environment).done().await.ends(1)
+        Replicator::start_in(&["status", "--postgres-url", &url], environment.clone()).done().await.ends(1)
     };
     let absent = name("absent");
     status(format!("secretsmanager://{absent}")).await.says(&["aws::secret_not_found", &absent]);
@@ -167,7 +167,7 @@ async fn without_region_credentials_or_endpoint_the_next_step_is_named() {
         ("AWS_ACCESS_KEY_ID", "aws::no_credentials"),
         ("nothing", "aws::unreachable"),
     ] {
-        let done = Replicator::start_in(&arguments, &without(variable)).done().await;
+        let done = Replicator::start_in(&arguments, without(variable)).done().await;
         done.ends(1).says(&[code]);
     }
 }

@@ -132,3 +132,41 @@ async fn a_source_in_a_later_epoch_of_transaction_ids_hands_over_exactly() {
 async fn epoch(cluster: &Cluster) -> i64 {
     cluster.client("app").await.scalar("SELECT (pg_snapshot_xmax(pg_current_snapshot())::text::bigint) >> 32").await
 }
+
+/// A slot is complete when all that ran half-way through its making has ended. What began after that half-way point is open
+/// across its start, and decoded whole.
+#[tokio::test]
+async fn a_transaction_that_is_open_across_the_making_of_the_slot_and_ends_during_the_copy_arrives_once() {
+    let bulk = "CREATE TABLE bulk AS SELECT n, repeat('x', 300) AS filler FROM generate_series(1, 60000) AS n";
+    let pipeline = Pipeline::new(&format!("{LOOSE}{bulk}")).await;
+    pipeline.pgstream(&["init", "--migrations-only"]).await.ok();
+    let (here, first) = (pipeline.here().await, pipeline.here().await);
+    let (second, across) = (pipeline.here().await, pipeline.here().await);
+    let waits_for = async |writer: &pgstream_testkit::Client| {
+        let pid: i32 = writer.scalar("SELECT pg_backend_pid()").await;
+        let slot = "SELECT l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+                     WHERE NOT l.granted AND a.query LIKE 'SELECT FROM pg_create_logical%'";
+        here.wait_until(&format!("SELECT {pid} = ANY (pg_blocking_pids(({slot})))"), "t").await;
+    };
+    first.batch("BEGIN; INSERT INTO loose VALUES (1)").await;
+    let init = pipeline.start(&["init", "--slot-only"]);
+    waits_for(&first).await;
+    second.batch("BEGIN; INSERT INTO loose VALUES (2)").await;
+    first.batch("COMMIT").await;
+    waits_for(&second).await;
+    across.batch("BEGIN; INSERT INTO loose VALUES (3); SAVEPOINT s; INSERT INTO loose VALUES (4)").await;
+    here.batch("BEGIN; INSERT INTO loose VALUES (5); PREPARE TRANSACTION 'across'").await;
+    here.batch("BEGIN; INSERT INTO loose VALUES (6); PREPARE TRANSACTION 'never'").await;
+    second.batch("COMMIT").await;
+    init.done().await.ok();
+
+    let mut running = pipeline.run();
+    pipeline.on_target(&mut running, "SELECT to_regclass('public.bulk') IS NOT NULL", |there| there == "t").await;
+    across.batch("ROLLBACK TO s; INSERT INTO loose VALUES (7); COMMIT").await;
+    here.batch("COMMIT PREPARED 'across'").await;
+    here.batch("ROLLBACK PREPARED 'never'").await;
+    pipeline.caught_up(&mut running).await;
+    assert_eq!(arrived(&pipeline).await, "1 2 3 5 7");
+    pipeline.assert_same_rows().await;
+    running.stop().await.ok();
+}

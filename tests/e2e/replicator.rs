@@ -1,6 +1,7 @@
 //! The binary as a user runs it: a configuration file, a process, what it prints and how it ends.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -119,7 +120,7 @@ impl Pipeline {
     /// Starts a command with the configuration.
     pub fn start(&self, arguments: &[&str]) -> Replicator {
         let config = self.config();
-        Replicator::start_in(&[arguments, &["-c", config.to_str().unwrap()]].concat(), &self.environment)
+        Replicator::start_in(&[arguments, &["-c", config.to_str().unwrap()]].concat(), self.environment.clone())
     }
 
     /// Waits until the copy is complete and everything that is committed on the source now is on the target.
@@ -255,11 +256,11 @@ pub struct Replicator {
 impl Replicator {
     /// Starts a command without a terminal, with nothing in its environment but the way to the client tools.
     pub fn start(arguments: &[&str]) -> Self {
-        Self::start_in(arguments, &[])
+        Self::start_in(arguments, Vec::<(&str, &str)>::new())
     }
 
-    /// The same with these variables.
-    pub fn start_in(arguments: &[&str], environment: &[(String, String)]) -> Self {
+    /// [`Replicator::start`] with more in its environment.
+    pub fn start_in<N: AsRef<OsStr>, V: AsRef<OsStr>>(arguments: &[&str], environment: Vec<(N, V)>) -> Self {
         let output = tempfile::tempdir().unwrap();
         let file = |name: &str| File::create(output.path().join(name)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_pgstream-aws"))
@@ -267,7 +268,7 @@ impl Replicator {
             .env_clear()
             .env("PATH", pgstream_testkit::tools_path().unwrap())
             .env("HOME", output.path())
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .envs(environment)
             .stdin(Stdio::null())
             .stdout(file("out"))
             .stderr(file("err"))
@@ -309,6 +310,18 @@ impl Replicator {
         while !self.stderr().contains(words) {
             self.assert_running();
             assert!(Instant::now() < deadline, "not said in {CATCH_UP:?}: {words}\n{}", self.stderr());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until standard error holds this twice more than now.
+    pub async fn says_again(&mut self, words: &str) {
+        let said = |running: &Self| running.stderr().matches(words).count();
+        let enough = said(self) + 2;
+        let deadline = Instant::now() + CATCH_UP;
+        while said(self) < enough {
+            self.assert_running();
+            assert!(Instant::now() < deadline, "not said again in {CATCH_UP:?}: {words}\n{}", self.stderr());
             tokio::time::sleep(POLL).await;
         }
     }

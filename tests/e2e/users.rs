@@ -35,7 +35,7 @@ async fn a_pipeline_runs_with_the_roles_that_users_apply_made() {
         let apply =
             [&["users", "apply", "--yes", "--secret", &secret, "--log-level", "trace"], plan.as_slice()].concat();
         for time in ["first", "second"] {
-            let done = Replicator::start_in(&apply, &emulator.environment()).done().await.ok();
+            let done = Replicator::start_in(&apply, emulator.environment()).done().await.ok();
             assert!(!done.err.contains("SCRAM-SHA-256$") && !done.out.contains("SCRAM-SHA-256$"), "{time} {done:?}");
             said += &(done.err + &done.out);
             let left = steps(&plan).await;

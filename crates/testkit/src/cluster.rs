@@ -19,7 +19,7 @@ use std::{
 use rustix::process::{Pid, Signal};
 
 use crate::{
-    Binaries, Builder, Client, Error,
+    Binaries, Builder, Client, Disk, Error,
     binaries::source_major,
     error::io,
     port::Port,
@@ -54,6 +54,8 @@ pub(crate) struct Layout {
     pub(crate) data: PathBuf,
     /// Socket, log, certificates.
     pub(crate) base: PathBuf,
+    /// The disk of the data directory, if it can be filled.
+    pub(crate) disk: Option<Disk>,
 }
 
 /// A throwaway server on loopback.
@@ -116,6 +118,15 @@ impl Cluster {
     #[must_use]
     pub fn data_dir(&self) -> &std::path::Path {
         &self.layout.data
+    }
+
+    /// The disk that the data directory is on.
+    ///
+    /// # Panics
+    /// Without [`Builder::fillable_disk`].
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        self.layout.disk.as_ref().unwrap_or_else(|| panic!("a cluster with a disk that can be filled is needed"))
     }
 
     /// Where the Unix socket is, as a `host` for libpq.
@@ -314,7 +325,8 @@ impl Cluster {
             .stdout(log)
             .stderr(errors)
             .env_clear()
-            .env("LC_ALL", "C");
+            .env("LC_ALL", "C")
+            .envs(self.layout.disk.iter().flat_map(Disk::environment));
         // Ctrl-C is for the test; the watchdog ends the server.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let postmaster = as_server_user(&mut command).spawn().map_err(io("starting postgres"))?;
