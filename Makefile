@@ -19,6 +19,7 @@ lint: ## Formatting and clippy
 # Nothing is built twice: nextest builds the binary that the end-to-end tests run.
 test: lint ## Everything that CI checks
 	@scripts/step servers scripts/fetch-postgres all
+	@scripts/step emulator scripts/fetch-emulator
 	@scripts/step dependencies scripts/check-dependencies
 	@scripts/step docs scripts/check-docs
 	@scripts/step tests cargo nextest run --locked --workspace --all-targets

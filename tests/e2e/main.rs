@@ -4,6 +4,7 @@
 mod replicator;
 
 mod crashes;
+mod credentials;
 mod disks;
 mod epochs;
 mod existing;
@@ -23,3 +24,4 @@ mod status;
 mod stdout;
 mod stops;
 mod usage;
+mod users;

@@ -1,6 +1,7 @@
 //! The binary as a user runs it: a configuration file, a process, what it prints and how it ends.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -25,6 +26,7 @@ pub struct Pipeline {
     pub source: Cluster,
     pub target: Cluster,
     settings: Value,
+    environment: Vec<(String, String)>,
     directory: TempDir,
     markers: AtomicU64,
 }
@@ -42,6 +44,7 @@ impl Pipeline {
         here.batch(schema).await;
         let mut pipeline = Self {
             settings: Value::Object(Map::new()),
+            environment: Vec::new(),
             directory: tempfile::tempdir().unwrap(),
             markers: AtomicU64::new(0),
             source,
@@ -63,6 +66,11 @@ impl Pipeline {
         }
         *node = value.into();
         self.write();
+    }
+
+    /// Gives the commands more of an environment.
+    pub fn environment(&mut self, variables: Vec<(String, String)>) {
+        self.environment = variables;
     }
 
     /// Takes `a.b` out of the configuration.
@@ -112,7 +120,7 @@ impl Pipeline {
     /// Starts a command with the configuration.
     pub fn start(&self, arguments: &[&str]) -> Replicator {
         let config = self.config();
-        Replicator::start(&[arguments, &["-c", config.to_str().unwrap()]].concat())
+        Replicator::start_in(&[arguments, &["-c", config.to_str().unwrap()]].concat(), self.environment.clone())
     }
 
     /// Waits until the copy is complete and everything that is committed on the source now is on the target.
@@ -248,11 +256,11 @@ pub struct Replicator {
 impl Replicator {
     /// Starts a command without a terminal, with nothing in its environment but the way to the client tools.
     pub fn start(arguments: &[&str]) -> Self {
-        Self::start_in(arguments, Vec::new())
+        Self::start_in(arguments, Vec::<(&str, &str)>::new())
     }
 
     /// [`Replicator::start`] with more in its environment.
-    pub fn start_in(arguments: &[&str], environment: Vec<(&str, PathBuf)>) -> Self {
+    pub fn start_in<N: AsRef<OsStr>, V: AsRef<OsStr>>(arguments: &[&str], environment: Vec<(N, V)>) -> Self {
         let output = tempfile::tempdir().unwrap();
         let file = |name: &str| File::create(output.path().join(name)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_pgstream-aws"))

@@ -7,7 +7,7 @@ use crate::replicator::Pipeline;
 const CANARY: &str = "canary-5ecret";
 
 /// Command lines of the children of a process; empty arguments end them.
-fn children(pid: u32) -> Vec<(u32, String)> {
+pub fn children(pid: u32) -> Vec<(u32, String)> {
     let processes =
         fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     let parent = |pid: u32| -> Option<u32> {
@@ -17,7 +17,7 @@ fn children(pid: u32) -> Vec<(u32, String)> {
     processes.filter(|child| parent(*child) == Some(pid)).map(|child| (child, raw(child, "cmdline"))).collect()
 }
 
-fn raw(pid: u32, file: &str) -> String {
+pub fn raw(pid: u32, file: &str) -> String {
     String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default()).replace('\0', " ")
 }
 

@@ -58,6 +58,9 @@ pub enum Command {
     Snapshot(Snapshot),
     /// Copy when the mode says so, then follow until stopped
     Run(Run),
+    /// Make database roles with exactly the privileges that a side needs
+    #[command(subcommand)]
+    Users(Users),
     /// Show the version
     Version,
     /// Print a completion script for a shell
@@ -65,6 +68,77 @@ pub enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// `users`.
+#[derive(Debug, Subcommand)]
+pub enum Users {
+    /// Print the statements, and change nothing
+    Plan(UsersArgs),
+    /// Run the statements, and keep generated passwords in Secrets Manager
+    Apply(UsersApply),
+}
+
+/// Which roles, for what.
+#[derive(Debug, Args)]
+pub struct UsersArgs {
+    /// The database, as an administrator, who makes the roles: postgresql:// or secretsmanager://
+    #[arg(long, value_name = "URL", env = "PGSTREAM_ADMIN_URL", hide_env_values = true)]
+    pub admin_url: String,
+    /// The role
+    #[arg(long, value_enum)]
+    pub role: UserRole,
+    /// What it takes part in
+    #[arg(long, value_enum, default_value = "snapshot-and-replication")]
+    pub mode: UserMode,
+    /// It also runs init and destroy
+    #[arg(long)]
+    pub with_init: bool,
+    /// It also builds databases: create_target_db, clean_target_db, --reset
+    #[arg(long)]
+    pub createdb: bool,
+    /// It also creates the roles of the source
+    #[arg(long)]
+    pub createrole: bool,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `users apply`.
+#[derive(Debug, Args)]
+pub struct UsersApply {
+    /// Which roles.
+    #[command(flatten)]
+    pub plan: UsersArgs,
+    /// The secret that keeps its login, instead of pgstream/DB/ROLE
+    #[arg(long, value_name = "NAME")]
+    pub secret: Option<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `--role`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum UserRole {
+    /// pgstreamsource: reads and follows the source.
+    Source,
+    /// pgstreamtarget: fills the target and follows on it.
+    Target,
+    /// pgstreammonitor: watches the slot.
+    Monitor,
+}
+
+/// `--mode` of `users`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum UserMode {
+    /// Copies.
+    Snapshot,
+    /// Follows.
+    Replication,
+    /// Both.
+    SnapshotAndReplication,
 }
 
 /// Where the source is.

@@ -17,7 +17,7 @@ use crate::{
 pub async fn run(arguments: &Destroy, common: &Common, cancel: &CancellationToken) -> Result<(), Failure> {
     let loaded = configure::configuration(common, &arguments.source.overrides(common), Needs::Source)?;
     let settings = DestroySettings { slot: loaded.pipeline.source.slot.clone(), part: arguments.part.part() };
-    let server = configure::source(&loaded)?;
+    let server = configure::source(&loaded).await?;
     let plan = destroy::plan(&server, &settings).await?;
     let json = arguments.json;
     if !json {

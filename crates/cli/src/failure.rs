@@ -2,6 +2,7 @@
 
 use console::style;
 use miette::Diagnostic;
+use pgstream_aws_api::AccessError;
 use pgstream_config::ConfigErrors;
 use pgstream_engine::{replicate, snapshot, source, stream};
 use pgstream_postgres::dsn::DsnError;
@@ -26,6 +27,10 @@ pub enum Failure {
         /// Why.
         error: DsnError,
     },
+    /// A login that AWS keeps cannot be had.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Access(#[from] AccessError),
     /// The source could not be prepared, shown or cleaned.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -21,7 +21,7 @@ pub async fn run(arguments: &Prepare, common: &Common, cancel: &CancellationToke
         part: arguments.part.part(),
         failover: arguments.failover,
     };
-    let server = configure::source(&loaded)?;
+    let server = configure::source(&loaded).await?;
     let json = arguments.json;
     let report = source::init(&server, &settings, cancel, |step| {
         if !json {

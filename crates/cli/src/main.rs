@@ -17,6 +17,7 @@ mod progress;
 mod run;
 mod snapshot;
 mod status;
+mod users;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,7 @@ async fn execute(cli: &Cli, screen: &Screen, cancel: &CancellationToken) -> Resu
         Command::Status(arguments) => status::run(arguments, common).await,
         Command::Snapshot(arguments) => Box::pin(snapshot::run(arguments, common, screen, cancel)).await.map(|()| true),
         Command::Run(arguments) => Box::pin(run::run(arguments, common, screen, cancel)).await.map(|()| true),
+        Command::Users(arguments) => Box::pin(users::run(arguments)).await.map(|()| true),
         Command::Version => {
             output::line(format_args!("pgstream-aws {}", env!("CARGO_PKG_VERSION")));
             Ok(true)

@@ -45,8 +45,8 @@ pub async fn run(
     let loaded = configure::configuration(common, &overrides, Needs::SourceAndTarget)?;
     configure::tell_notices(&loaded);
     let run = Run {
-        source: configure::source(&loaded)?,
-        destination: configure::destination(&loaded)?,
+        source: configure::source(&loaded).await?,
+        destination: configure::destination(&loaded).await?,
         pipeline: loaded.pipeline.clone(),
         init: arguments.init,
     };

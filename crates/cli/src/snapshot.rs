@@ -43,8 +43,8 @@ pub async fn run(
     };
     let pipeline = Pipeline { mode, ..loaded.pipeline.clone() };
     let run = Run {
-        source: configure::source(&loaded)?,
-        destination: configure::destination(&loaded)?,
+        source: configure::source(&loaded).await?,
+        destination: configure::destination(&loaded).await?,
         pipeline,
         init: false,
     };

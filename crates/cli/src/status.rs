@@ -20,7 +20,7 @@ pub async fn run(arguments: &arguments::Status, common: &Common) -> Result<bool,
     let loaded = configure::configuration(common, &overrides, Needs::Source)?;
     let settings =
         StatusSettings { slot: loaded.pipeline.source.slot.clone(), tables: loaded.pipeline.stream.tables.clone() };
-    let (server, target) = (configure::source(&loaded)?, configure::target(&loaded)?);
+    let (server, target) = (configure::source(&loaded).await?, configure::target(&loaded).await?);
     let status = source::status(&server, target.as_ref(), &settings).await?;
     let good = status.findings.is_empty();
     if arguments.json {

@@ -1,5 +1,6 @@
 //! From what was written to what it means.
 
+mod access;
 mod copy;
 mod retry;
 mod tables;
@@ -11,7 +12,8 @@ use crate::{
     error::{Code, Place},
     load::{Needs, Overrides},
     pipeline::{
-        Instrumentation, Mode, ObjectTypes, OnConflict, Pipeline, PostgresTarget, Prometheus, Source, Stream, Target,
+        Access, Instrumentation, Mode, ObjectTypes, OnConflict, Pipeline, PostgresTarget, Prometheus, Source, Stream,
+        Target,
     },
     written::Written,
 };
@@ -91,10 +93,13 @@ fn check_target(w: &mut Written, target: Option<&Target>, copies: bool) {
 fn source(w: &mut Written) -> Option<Source> {
     let retry = retry::of_the_pipeline(w);
     let slot = w.text("source.postgres.replication.replication_slot");
-    match w.url("source.postgres.url") {
-        Some(url) => Some(Source { url, slot, retry }),
+    match access::of(w, &access::SOURCE) {
+        Some((url, access)) => Some(Source { url, access, slot, retry }),
         None => {
-            if !w.has_failed("source.postgres.url") && w.place("source.kafka").is_none() {
+            if !w.has_failed("source.postgres.url")
+                && w.place("source.kafka").is_none()
+                && w.place("aws.source.secret").is_none()
+            {
                 let fix = "write it, set PGSTREAM_POSTGRES_LISTENER_URL, or give --source-url (of run) or \
                            --postgres-url (of other commands)";
                 w.missing("source.postgres", "no source is configured: source.postgres.url is missing", fix);
@@ -105,7 +110,7 @@ fn source(w: &mut Written) -> Option<Source> {
 }
 
 fn target(w: &mut Written) -> Option<Target> {
-    let url = w.url("target.postgres.url");
+    let url = access::of(w, &access::TARGET);
     let target = postgres_target(w);
     let postgres = url.is_some() || w.has_failed("target.postgres.url") || w.has_section("target.postgres");
     let stdout = w.has_section("target.stdout") || w.flag("$PGSTREAM_STDOUT_WRITER_ENABLED");
@@ -118,7 +123,7 @@ fn target(w: &mut Written) -> Option<Target> {
     }
     match (stdout, url) {
         (true, _) => Some(Target::Stdout),
-        (false, Some(url)) => Some(Target::Postgres(PostgresTarget { url, ..target })),
+        (false, Some((url, access))) => Some(Target::Postgres(PostgresTarget { url, access, ..target })),
         (false, None) => {
             if postgres && !w.has_failed("target.postgres.url") {
                 let fix = "write it, set PGSTREAM_POSTGRES_WRITER_TARGET_URL, or give --target-url";
@@ -137,6 +142,7 @@ fn postgres_target(w: &mut Written) -> PostgresTarget {
     object_types(w, "target.postgres.include_ddl_object_types", "target.postgres.exclude_ddl_object_types");
     PostgresTarget {
         url: String::new().into(),
+        access: Access::Url,
         max_connections: at_least_one(w.number("target.postgres.max_connections")),
         disable_triggers: w.flag_written("target.postgres.disable_triggers"),
         on_conflict: match w.word("target.postgres.on_conflict_action") {

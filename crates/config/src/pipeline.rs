@@ -50,12 +50,31 @@ pub enum Mode {
 /// The source server.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// libpq URL; may hold a password.
+    /// libpq URL, which may hold a password, or `secretsmanager://…`.
     pub url: SecretString,
+    /// Where user and password come from.
+    pub access: Access,
     /// Slot name as configured; `None` means `pgstream_<db>_slot`.
     pub slot: Option<String>,
     /// Retries after transient errors of either server.
     pub retry: Retry,
+}
+
+/// Where user and password of a server come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Access {
+    /// The URL, `PGPASSWORD` or the passfile.
+    #[default]
+    Url,
+    /// A secret.
+    Secret {
+        /// Its name or ARN.
+        secret: String,
+        /// The instance or cluster whose endpoint completes it.
+        identifier: Option<String>,
+    },
+    /// A token of IAM for each login.
+    IamToken,
 }
 
 /// Where changes go.
@@ -70,8 +89,10 @@ pub enum Target {
 /// The target server and how it is written.
 #[derive(Debug, Clone)]
 pub struct PostgresTarget {
-    /// libpq URL; may hold a password.
+    /// libpq URL, which may hold a password, or `secretsmanager://…`.
     pub url: SecretString,
+    /// Where user and password come from.
+    pub access: Access,
     /// Most connections the copy may open.
     pub max_connections: NonZeroUsize,
     /// `disable_triggers` as configured; `None` when it was not written.

@@ -23,7 +23,7 @@ pub(crate) enum Status {
     NotHere,
 }
 
-/// Understood, and to be built: key, and what to do instead. The meaning of the URL keys mentions the last one.
+/// Understood, and to be built: key, and what to do instead.
 const NOT_YET: &[(&str, &str)] = &[
     (
         "modifiers.transformations",
@@ -34,12 +34,7 @@ const NOT_YET: &[(&str, &str)] = &[
     ("target.postgres.exclude_ddl_object_types", "remove it, or set target.postgres.ignore_ddl: true"),
     ("instrumentation.metrics.endpoint", "remove it, and scrape instrumentation.metrics.prometheus"),
     ("instrumentation.traces.endpoint", "remove it"),
-    ("aws", "remove it"),
-    (SECRETS_MANAGER, "write a postgresql:// URL, for instance with a password from ${PGPASSWORD}"),
 ];
-
-/// The scheme of URLs that name a secret.
-pub(crate) const SECRETS_MANAGER: &str = "secretsmanager://";
 
 /// Accepted, without doing what it says: key, and what holds instead.
 const ACCEPTED: &[(&str, &str)] = &[
@@ -117,7 +112,7 @@ mod tests {
     #[test]
     fn every_entry_is_a_key() {
         let entries = NOT_YET.iter().map(|e| e.0).chain(ACCEPTED.iter().map(|e| e.0)).chain(NOT_HERE.iter().copied());
-        for entry in entries.filter(|entry| *entry != SECRETS_MANAGER) {
+        for entry in entries {
             assert!(keys::find(entry).is_some(), "{entry}");
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     pattern::{ParsePatternError, TablePattern, split_list},
     pipeline::ObjectType,
     secret::{hidden, is_suspicious, shown},
-    support::{self, Status},
+    secret_url::{SecretUrl, SecretUrlError},
 };
 
 /// What a key says. Its `Debug` shows no secret.
@@ -162,8 +162,8 @@ impl Reader<'_> {
     }
 
     fn url(&mut self, text: &str) -> Option<Value> {
-        if let Some(name) = text.strip_prefix(support::SECRETS_MANAGER) {
-            return self.secret_name(name);
+        if let Some(secret) = SecretUrl::parse(text) {
+            return self.secret_name(text, secret);
         }
         if text.starts_with("postgresql://") || text.starts_with("postgres://") {
             return Some(Value::Url(text.into()));
@@ -177,23 +177,14 @@ impl Reader<'_> {
         None
     }
 
-    fn secret_name(&mut self, name: &str) -> Option<Value> {
-        let (name, query) = name.split_once('?').unwrap_or((name, ""));
-        let known = |parameter: &str| {
-            parameter.split_once('=').is_some_and(|(name, value)| match name {
-                "dbname" | "host" => !value.is_empty(),
-                "port" => value.parse::<u16>().is_ok(),
-                _ => false,
-            })
-        };
-        if name.is_empty() || !query.split('&').all(|parameter| parameter.is_empty() || known(parameter)) {
-            let fix = "write secretsmanager://<name or ARN>, with no more than ?dbname=, host= and port=";
-            self.wrong("does not name a secret (its value is not shown)", fix);
-        } else if let Status::NotYet { instead, .. } = support::status(support::SECRETS_MANAGER) {
-            let what = "is a secretsmanager:// URL, which is understood but not available in this version";
-            self.report(Code::NotAvailable, what, instead);
+    fn secret_name(&mut self, text: &str, secret: Result<SecretUrl, SecretUrlError>) -> Option<Value> {
+        match secret {
+            Ok(_) => Some(Value::Url(text.into())),
+            Err(SecretUrlError { problem, fix }) => {
+                self.wrong(&format!("does not name a secret: {problem} (its value is not shown)"), fix);
+                None
+            }
         }
-        None
     }
 
     fn list(&mut self, nodes: &[Node]) -> Option<Value> {
@@ -421,8 +412,8 @@ mod tests {
             (
                 "source.postgres.url",
                 "secretsmanager://prod?user=x",
-                "source.postgres.url does not name a secret (its value is not shown) | write secretsmanager://<name \
-                 or ARN>, with no more than ?dbname=, host= and port=",
+                "source.postgres.url does not name a secret: the user comes from the secret (its value is not shown) | \
+                 remove `user=`",
             ),
             (
                 "source.postgres.snapshot.excluded_tables",
@@ -446,10 +437,11 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_by_name_is_not_available_yet() {
-        let error =
-            debug("source.postgres.url", "secretsmanager://arn:aws:secretsmanager:eu:1:secret:x?dbname=app&port=5432");
-        assert!(error.contains("understood but not available in this version | write a postgresql:// URL"), "{error}");
+    fn a_secret_is_named_by_name_or_arn() {
+        use secrecy::ExposeSecret as _;
+        let url = "secretsmanager://arn:aws:secretsmanager:eu-west-1:1:secret:x?dbname=app&port=5432&sslmode=require";
+        let value = value("source.postgres.url", url, Origin::File).unwrap();
+        assert!(matches!(value, Some(Value::Url(text)) if text.expose_secret() == url));
     }
 
     #[test]

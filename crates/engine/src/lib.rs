@@ -6,6 +6,7 @@
 //!  snapshot/  roles, schema, rows (COPY), indexes, keys, ledger
 //!  stream/    walsender -> decode -> batch -> apply -> progress -> acknowledge
 //!  target/    what the target remembers: progress, ledger, the lock of the one writer
+//!  users      roles with exactly the privileges that a side needs
 //! ```
 
 pub mod replicate;
@@ -13,3 +14,4 @@ pub mod snapshot;
 pub mod source;
 pub mod stream;
 pub mod target;
+pub mod users;

@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     Class, Error,
     dsn::{Address, Dsn, Host, SslMode, TargetSession},
-    password::{Login, Password},
+    password::{Login, MAX_REFUSALS, Password, Refusal},
     tls::{self, TlsError},
     transport::{Socket, Transport},
 };
@@ -25,6 +25,9 @@ use crate::{
 /// What is done with a transport to make a session of it.
 pub(crate) trait Handshake: Sync {
     type Session: Send;
+
+    /// Whether this is a replication connection.
+    const REPLICATION: bool;
 
     /// Starts up and authenticates.
     fn start(
@@ -107,17 +110,22 @@ async fn dial_host<H: Handshake>(
 ) -> Result<(H::Session, Peer), Error> {
     let attempt = Attempt { dsn, host, server: format!("{host}/{}", dsn.dbname) };
     let places = attempt.resolve().await?;
-    let mut rejected = false;
+    let mut refused: Option<(u32, String)> = None;
     loop {
-        let login = password.login(dsn, host, &attempt.server, rejected).await?;
+        let refusal = refused.as_ref().map(|(count, said)| Refusal { count: *count, said });
+        let login = password.login(dsn, host, H::REPLICATION, refusal).await?;
         let result = attempt.places(handshake, &places, &login, target).await;
+        let count = refusal.map_or(1, |refusal| refusal.count + 1);
         match result {
-            // A secret that was rotated between being read and being used: ask once more.
+            // A secret that was rotated between being read and being used, or that is being rotated now: who gave the
+            // password has another one, or says why not.
             Err(error)
-                if !rejected && login.renewable && error.sqlstate().is_some_and(|code| code.starts_with("28")) =>
+                if login.renewable
+                    && count <= MAX_REFUSALS
+                    && error.sqlstate().is_some_and(|code| code.starts_with("28")) =>
             {
-                tracing::info!(server = %attempt.server, "the password was refused, asking for it again");
-                rejected = true;
+                tracing::info!(server = %attempt.server, count, "the login was refused, asking for the password again");
+                refused = Some((count, error.to_string()));
             }
             other => return other,
         }

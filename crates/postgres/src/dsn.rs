@@ -197,7 +197,10 @@ impl Host {
     /// Whether this is an endpoint of RDS or Aurora.
     pub(crate) fn is_aws(&self) -> bool {
         let name = self.name().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
-        name.ends_with(".rds.amazonaws.com") || name.ends_with(".rds.amazonaws.com.cn")
+        let china = name.strip_suffix(".amazonaws.com.cn");
+        // In China the region stands on either side of `rds`.
+        name.ends_with(".rds.amazonaws.com")
+            || china.is_some_and(|rest| rest.ends_with(".rds") || rest.contains(".rds.cn-"))
     }
 }
 

@@ -23,5 +23,8 @@ pub use dsn::{Dsn, DsnError};
 pub use error::{Class, Error};
 pub use ident::{TableName, quote_ident, quote_literal};
 pub use lsn::Lsn;
-pub use password::{Credentials, CredentialsError, CredentialsFuture, CredentialsRequest, Password, PasswordProvider};
+pub use password::{
+    Credentials, CredentialsError, CredentialsFuture, CredentialsRequest, MAX_REFUSALS, Password, PasswordProvider,
+    Refusal,
+};
 pub use server::{Canceller, Client, Server, Session};

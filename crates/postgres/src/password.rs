@@ -10,6 +10,10 @@ use crate::{
     dsn::{Dsn, Host, passfile},
 };
 
+/// So often a provider is asked again for one login. Enough for a store to answer afresh, after a pause, and from a
+/// rotation that is under way.
+pub const MAX_REFUSALS: u32 = 8;
+
 /// Where the password of a connection comes from; asked at every connect.
 #[derive(Debug, Clone)]
 pub enum Password {
@@ -23,7 +27,8 @@ pub enum Password {
 
 /// A source of passwords outside this crate, which knows no AWS.
 pub trait PasswordProvider: Send + Sync + fmt::Debug {
-    /// The password for one login.
+    /// The password for one login. After a refusal it is asked again for the same login, until it has another answer
+    /// that the server accepts or gives up with an error; [`MAX_REFUSALS`] bounds that.
     fn credentials<'a>(&'a self, request: CredentialsRequest<'a>) -> CredentialsFuture<'a>;
 }
 
@@ -53,8 +58,19 @@ pub struct CredentialsRequest<'a> {
     pub user: &'a str,
     /// The database.
     pub dbname: &'a str,
-    /// The server refused what was given a moment ago: do not answer from a cache.
-    pub rejected: bool,
+    /// A replication connection, for which RDS has rules of its own.
+    pub replication: bool,
+    /// What became of the answers before for this login.
+    pub refusal: Option<Refusal<'a>>,
+}
+
+/// The server did not accept what the provider gave.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusal<'a> {
+    /// How many answers for this login it has refused, from 1.
+    pub count: u32,
+    /// What the server said to the last one.
+    pub said: &'a str,
 }
 
 /// A password, and the user it belongs to.
@@ -75,7 +91,13 @@ pub(crate) struct Login {
 }
 
 impl Password {
-    pub(crate) async fn login(&self, dsn: &Dsn, host: &Host, server: &str, rejected: bool) -> Result<Login, Error> {
+    pub(crate) async fn login(
+        &self,
+        dsn: &Dsn,
+        host: &Host,
+        replication: bool,
+        refusal: Option<Refusal<'_>>,
+    ) -> Result<Login, Error> {
         let user = dsn.user.clone();
         match self {
             Self::FromUrl => {
@@ -87,12 +109,10 @@ impl Password {
             Self::Static(password) => Ok(Login { user, password: Some(password.clone()), renewable: false }),
             Self::Provider(provider) => {
                 let name = host.name().unwrap_or_default();
-                let request =
-                    CredentialsRequest { host: name, port: host.port, user: &dsn.user, dbname: &dsn.dbname, rejected };
-                let credentials = provider
-                    .credentials(request)
-                    .await
-                    .map_err(|source| Error::Password { server: server.to_owned(), source: Box::new(source) })?;
+                let (port, dbname) = (host.port, dsn.dbname.as_str());
+                let request = CredentialsRequest { host: name, port, user: &dsn.user, dbname, replication, refusal };
+                let failed = |source| Error::Password { server: format!("{host}/{dbname}"), source: Box::new(source) };
+                let credentials = provider.credentials(request).await.map_err(failed)?;
                 let user = credentials.user.unwrap_or(user);
                 Ok(Login { user, password: Some(credentials.password), renewable: true })
             }

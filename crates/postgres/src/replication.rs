@@ -116,6 +116,7 @@ struct ReplicationHandshake<'a> {
 
 impl Handshake for ReplicationHandshake<'_> {
     type Session = Connection;
+    const REPLICATION: bool = true;
 
     async fn start(&self, transport: Transport, server: &str, login: &Login) -> Result<Connection, Error> {
         let mut wire = Wire::new(transport, server);

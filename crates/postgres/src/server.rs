@@ -173,6 +173,7 @@ struct SqlHandshake<'a> {
 
 impl Handshake for SqlHandshake<'_> {
     type Session = Client;
+    const REPLICATION: bool = false;
 
     async fn start(&self, transport: Transport, server: &str, login: &Login) -> Result<Client, Error> {
         let mut config = tokio_postgres::Config::new();

@@ -217,6 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn no_rds_root_expires_within_a_year() {
+        let days = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 86_400;
+        // Close enough to the calendar for a warning that comes a year ahead.
+        let this_year = 1970 + u32::try_from(days * 10_000 / 3_652_425).unwrap();
+        for root in rds_roots() {
+            let until = endpoint::good_until(&root).expect("a certificate says how long it is good");
+            assert!(
+                until / 10_000 > this_year + 1,
+                "a root of crates/postgres/data/rds-roots.pem expires on {until}: replace the file by AWS's global-bundle.pem"
+            );
+        }
+    }
+
+    #[test]
     fn rds_is_verified_unless_the_url_says_otherwise() {
         let trust = |url: &str| {
             let dsn = Dsn::parse(url).unwrap();

@@ -27,7 +27,7 @@ impl Server {
         };
         let server = format!("{host}/{}", dsn.dbname);
         let unusable = |problem: String| Error::Tools { server: server.clone(), problem: problem.into() };
-        let login = self.password().login(dsn, &host, &server, false).await?;
+        let login = self.password().login(dsn, &host, false, None).await?;
 
         let mut variables = vec![
             ("PGHOST", address(&host)),

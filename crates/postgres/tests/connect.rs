@@ -11,7 +11,7 @@ use std::{
 };
 
 use pgstream_postgres::{
-    Class, Credentials, CredentialsError, CredentialsFuture, CredentialsRequest, Dsn, Error, Password,
+    Class, Credentials, CredentialsError, CredentialsFuture, CredentialsRequest, Dsn, Error, MAX_REFUSALS, Password,
     PasswordProvider, Server, Session,
 };
 use pgstream_testkit::{Cluster, tools_path};
@@ -220,7 +220,9 @@ impl PasswordProvider for Rotated {
         Box::pin(async move {
             match self.then {
                 "" => Err(CredentialsError { problem: "throttled".to_owned(), class: Class::Transient, help: None }),
-                then if request.rejected => Ok(Credentials { user: Some("second".to_owned()), password: then.into() }),
+                then if request.refusal.is_some() => {
+                    Ok(Credentials { user: Some("second".to_owned()), password: then.into() })
+                }
                 _ => Ok(Credentials { user: None, password: "outdated CANARY".into() }),
             }
         })
@@ -228,7 +230,7 @@ impl PasswordProvider for Rotated {
 }
 
 #[tokio::test]
-async fn a_rotated_password_is_asked_for_once_more() {
+async fn a_refused_password_is_asked_for_again_and_not_for_ever() {
     let cluster = Cluster::builder().start().await.unwrap();
     cluster.client("postgres").await.batch("CREATE ROLE second LOGIN REPLICATION PASSWORD 'new'").await;
     let with = |then| {
@@ -247,7 +249,7 @@ async fn a_rotated_password_is_asked_for_once_more() {
 
     let (server, provider) = with("wrong");
     assert_eq!(server.connect(&session).await.err().unwrap().sqlstate(), Some("28P01"));
-    assert_eq!(provider.asked.load(Ordering::SeqCst), 2);
+    assert_eq!(provider.asked.load(Ordering::SeqCst), 1 + MAX_REFUSALS as usize);
 
     let (server, _) = with("");
     assert_eq!(server.connect(&session).await.err().unwrap().class(), Class::Transient);

@@ -21,6 +21,15 @@ pub enum Error {
         /// Where it would be.
         path: PathBuf,
     },
+    /// The emulator of AWS is not in the cache.
+    #[error("no emulator of AWS at {}: run scripts/fetch-emulator", path.display())]
+    NoEmulator {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// An endpoint from outside that tests must not touch.
+    #[error("AWS_ENDPOINT_URL={0} is not http:// on this machine: tests use no other")]
+    NotLoopback(String),
     /// A major version that is not in `scripts/postgres-versions`.
     #[error("PostgreSQL {0} is not pinned in scripts/postgres-versions")]
     NotPinned(String),

@@ -3,6 +3,12 @@
 use super::{Key, Kind, Standard, key};
 use crate::defaults;
 
+const SECRET: &str = "The name or ARN of a secret of Secrets Manager in the form that RDS writes. With a postgresql:// URL, user and \
+                      password come from it; without a URL, all of it does";
+const IAM_AUTH: &str = "Log in with IAM tokens, one for each connection, instead of a password";
+const IDENTIFIER: &str =
+    "The instance or cluster whose endpoint completes a secret without a host, such as one that RDS manages";
+
 pub(super) const KEYS: &[Key] = &[
     key("modifiers", Kind::Section, "What happens to changes on the way"),
     key("modifiers.filter", Kind::Section, "Which tables take part in the copy and in the stream"),
@@ -130,6 +136,14 @@ pub(super) const KEYS: &[Key] = &[
     key("logging.format.no_color", Kind::Flag, "No colours on a terminal")
         .or(Standard::Flag(false))
         .env("PGSTREAM_LOG_NO_COLOR"),
-    key("aws", Kind::Free, "What pgstream does not have: settings of the AWS side"),
+    key("aws", Kind::Section, "What pgstream does not have: where AWS keeps what the servers ask for"),
+    key("aws.source", Kind::Section, "How the source is logged in to"),
+    key("aws.source.secret", Kind::Text, SECRET),
+    key("aws.source.iam_auth", Kind::Flag, IAM_AUTH).or(Standard::Flag(false)),
+    key("aws.source.identifier", Kind::Text, IDENTIFIER),
+    key("aws.target", Kind::Section, "How the target is logged in to"),
+    key("aws.target.secret", Kind::Text, SECRET),
+    key("aws.target.iam_auth", Kind::Flag, IAM_AUTH).or(Standard::Flag(false)),
+    key("aws.target.identifier", Kind::Text, IDENTIFIER),
     key("$PGSTREAM_CONFIG", Kind::Path, "The configuration file, when `-c` is not given").env("PGSTREAM_CONFIG"),
 ];

@@ -9,8 +9,7 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "source.postgres.url",
         Kind::Url,
-        "`postgresql://…` or `postgres://…`, with libpq's parameters; or `secretsmanager://<name or ARN>` (not \
-         available yet), where `?dbname=`, `?host=` and `?port=` fill what the secret lacks",
+        "`postgresql://…` or `postgres://…`, with libpq's parameters; or `secretsmanager://<name or ARN>` where `?dbname=`, `?host=` and `?port=` fill what the secret lacks",
     )
     .env("PGSTREAM_POSTGRES_LISTENER_URL"),
     key(

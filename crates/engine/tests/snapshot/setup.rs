@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use pgstream_config::{
     pattern::{TableFilter, TablePattern},
-    pipeline::{ObjectTypes, OnConflict, PostgresTarget, Retry, RolesMode, SchemaCopy, Snapshot, SnapshotMode},
+    pipeline::{Access, ObjectTypes, OnConflict, PostgresTarget, Retry, RolesMode, SchemaCopy, Snapshot, SnapshotMode},
 };
 use pgstream_engine::snapshot::{Error, Job, LedgerSource, Progress, Summary};
 use pgstream_postgres::{Dsn, Server};
@@ -56,6 +56,7 @@ pub fn job(source: &Cluster, target: &Cluster) -> Job {
         },
         target_settings: PostgresTarget {
             url: target.url("app").into(),
+            access: Access::Url,
             max_connections: number(50),
             disable_triggers: None,
             on_conflict: OnConflict::Error,

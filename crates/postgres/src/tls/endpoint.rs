@@ -91,6 +91,29 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(length)
 }
 
+/// The date, `YYYYMMDD`, until which a certificate is good.
+#[cfg(test)]
+pub(super) fn good_until(certificate: &[u8]) -> Option<u32> {
+    const INTEGER: u8 = 0x02;
+    const UTC_TIME: u8 = 0x17;
+    const GENERALIZED_TIME: u8 = 0x18;
+    let (body, _) = element(certificate, SEQUENCE)?;
+    let (tbs, _) = element(body, SEQUENCE)?;
+    // version, serialNumber, signature, issuer, validity
+    let (_, rest) = element(tbs, CONTEXT_0)?;
+    let (_, rest) = element(rest, INTEGER)?;
+    let (_, rest) = element(rest, SEQUENCE)?;
+    let (_, rest) = element(rest, SEQUENCE)?;
+    let (validity, _) = element(rest, SEQUENCE)?;
+    let (_, until) = element(validity, UTC_TIME).or_else(|| element(validity, GENERALIZED_TIME))?;
+    let digits = match element(until, GENERALIZED_TIME) {
+        Some((text, _)) => String::from_utf8(text.get(..8)?.to_vec()).ok()?,
+        // Two digits stand for 1950 to 2049; no root here is older than 1950.
+        None => format!("20{}", std::str::from_utf8(element(until, UTC_TIME)?.0.get(..6)?).ok()?),
+    };
+    digits.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

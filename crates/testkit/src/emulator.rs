@@ -1,0 +1,185 @@
+//! AWS on loopback: the emulator that `scripts/fetch-emulator` installs, or the endpoint that `AWS_ENDPOINT_URL` names.
+//!
+//! ```text
+//!  AWS_ENDPOINT_URL set    ──> that endpoint (LocalStack), refused unless it is on this machine
+//!  otherwise               ──> ministack on a free port, ended by a shell when the test ends, however it ends
+//! ```
+
+use std::{
+    env, fs,
+    io::PipeWriter,
+    net::{IpAddr, ToSocketAddrs as _},
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::{Error, binaries::cache_dir, error::io, port::Port};
+
+const REQUIREMENTS: &str = include_str!("../../../scripts/emulator-requirements.txt");
+const START_DEADLINE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Starts the program and ends it when the pipe closes.
+const WATCHDOG: &str = r#"exec 3>&-; "$1" >"$2" 2>&1 </dev/null & pid=$!; cat >/dev/null; kill "$pid" 2>/dev/null; wait "$pid" 2>/dev/null"#;
+
+/// The region of everything in it.
+pub const REGION: &str = "eu-west-1";
+
+/// An endpoint that stands in for AWS; gone when dropped, if it was started here.
+pub struct Emulator {
+    /// `127.0.0.1:port`
+    address: String,
+    _process: Option<Process>,
+}
+
+struct Process {
+    pipe: Option<PipeWriter>,
+    shell: Child,
+    _port: Port,
+    _directory: tempfile::TempDir,
+}
+
+impl Emulator {
+    /// Starts it, or takes the endpoint from outside.
+    ///
+    /// # Errors
+    /// It has not been fetched or does not start, or the endpoint is not on this machine.
+    pub async fn start() -> Result<Self, Error> {
+        if let Ok(endpoint) = env::var("AWS_ENDPOINT_URL") {
+            return Ok(Self { address: loopback(&endpoint)?, _process: None });
+        }
+        let program = program();
+        if !program.is_file() {
+            return Err(Error::NoEmulator { path: program });
+        }
+        let port = Port::reserve()?;
+        let directory = tempfile::tempdir().map_err(io("creating a directory for the emulator"))?;
+        let log = directory.path().join("log");
+        let address = format!("127.0.0.1:{}", port.number());
+        let (end, pipe) = std::io::pipe().map_err(io("making a pipe"))?;
+        let shell = Command::new("sh")
+            .args(["-c", WATCHDOG, "testkit-emulator"])
+            .args([&program, &log])
+            .env_clear()
+            .env("PATH", env::var_os("PATH").unwrap_or_default())
+            .env("HOME", directory.path())
+            .env("BIND_HOST", "127.0.0.1")
+            .env("GATEWAY_PORT", port.number().to_string())
+            .current_dir(directory.path())
+            .stdin(end)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(io("starting the emulator"))?;
+        let process = Process { pipe: Some(pipe), shell, _port: port, _directory: directory };
+        let emulator = Self { address, _process: Some(process) };
+        let deadline = Instant::now() + START_DEADLINE;
+        while !emulator.answers().await {
+            if Instant::now() > deadline {
+                let output = fs::read_to_string(&log).unwrap_or_default();
+                return Err(Error::Program { doing: "starting the emulator".to_owned(), output });
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(emulator)
+    }
+
+    /// For `AWS_ENDPOINT_URL`.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What a program needs in its environment to use it and nothing else.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(String, String)> {
+        [
+            ("AWS_ENDPOINT_URL", self.endpoint().as_str()),
+            ("AWS_REGION", REGION),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
+    }
+
+    /// Calls an action of Secrets Manager: the status, and the body of the answer.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn secrets(&self, action: &str, body: &str) -> (u16, String) {
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-amz-json-1.1\r\nX-Amz-Target: secretsmanager.{action}\r\n\
+             X-Amz-Date: 20260101T000000Z\r\nAuthorization: AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/secretsmanager/aws4_request, \
+             SignedHeaders=host, Signature=0\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        self.exchange(&request).await.unwrap_or_else(|error| panic!("{action}: {error}"))
+    }
+
+    async fn answers(&self) -> bool {
+        let request = format!("GET /health HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        self.exchange(&request).await.is_ok_and(|(status, _)| status == 200)
+    }
+
+    async fn exchange(&self, request: &str) -> std::io::Result<(u16, String)> {
+        let mut stream = TcpStream::connect(&self.address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+        Ok((status, body))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.pipe.take());
+        drop(self.shell.wait());
+    }
+}
+
+fn program() -> PathBuf {
+    let version = REQUIREMENTS.lines().find_map(|line| line.strip_prefix("ministack==")).unwrap_or_default();
+    cache_dir().join("emulator").join(format!("ministack-{version}")).join("bin/ministack")
+}
+
+/// `host:port` of the endpoint. Tests write secrets and change databases: never anywhere but here.
+fn loopback(endpoint: &str) -> Result<String, Error> {
+    let refused = || Error::NotLoopback(endpoint.to_owned());
+    let address = endpoint.strip_prefix("http://").ok_or_else(refused)?.trim_end_matches('/');
+    let with_port = if address.contains(':') { address.to_owned() } else { format!("{address}:80") };
+    let mut found = with_port.to_socket_addrs().map_err(|_| refused())?.peekable();
+    let here = found.peek().is_some() && found.all(|address| is_here(address.ip()));
+    if here { Ok(with_port) } else { Err(refused()) }
+}
+
+fn is_here(address: IpAddr) -> bool {
+    address.is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_endpoint_on_this_machine_is_taken() {
+        assert_eq!(loopback("http://127.0.0.1:4566/").unwrap(), "127.0.0.1:4566");
+        assert!(loopback("http://[::1]:4566").is_ok());
+        for elsewhere in ["https://secretsmanager.eu-west-1.amazonaws.com", "http://192.0.2.1:4566", "127.0.0.1:4566"] {
+            assert!(matches!(loopback(elsewhere), Err(Error::NotLoopback(_))), "{elsewhere}");
+        }
+    }
+}
