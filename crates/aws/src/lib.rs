@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod error;
+pub mod provision;
 
 pub use client::{Aws, Settings};
 pub use error::{Call, Error};
