@@ -10,6 +10,8 @@ mod job;
 mod matrix;
 mod ownership;
 mod preparation;
+mod provision;
+mod provision_rds;
 mod refusals;
 mod secrets;
 mod snapshot;

@@ -52,6 +52,11 @@ pub fn destination(loaded: &Loaded) -> Result<Destination, Failure> {
     Ok(target(loaded)?.map_or(Destination::Stdout, Destination::Postgres))
 }
 
+/// The server of a URL that was given by a flag.
+pub fn server_of_flag(url: &str) -> Result<Server, Failure> {
+    server("--postgres-url", &SecretString::from(url))
+}
+
 fn server(which: &'static str, url: &SecretString) -> Result<Server, Failure> {
     let dsn = Dsn::parse(url.expose_secret()).map_err(|error| Failure::Url { which, error })?;
     Ok(Server::new(dsn))
