@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::provision_rds::{Kind, Rds, Refusal, Silence};
+use crate::provision_rds::{Group, Kind, Rds, Refusal, Silence};
 
 const KINDS: [Kind; 3] = [Kind::Instance, Kind::Aurora, Kind::MultiAzCluster];
 
@@ -176,6 +176,7 @@ fn failures_of_aws_are_told_apart() {
     ends(&refuse(400, "Throttling", "Rate exceeded", 9), 1, &["aws::throttled"]);
     ends(&refuse(503, "ServiceUnavailable", "", 1), 0, &["To do"]);
     ends(&refuse(500, "InternalFailure", "", 9), 1, &["aws::unavailable"]);
+    ends(&refuse(400, "RequestExpired", "", 9), 1, &["aws::clock_skew"]);
     ends(&refuse(403, "ExpiredToken", "expired", 9), 1, &["aws::expired_credentials"]);
     ends(&refuse(403, "InvalidClientTokenId", "", 9), 1, &["aws::invalid_credentials"]);
     let denied = "User: arn:aws:iam::123456789012:user/me is not authorized to perform: rds:DescribeDBInstances on resource: arn:aws:rds:x";
@@ -186,6 +187,48 @@ fn failures_of_aws_are_told_apart() {
     ends(&nobody, 1, &["aws::no_credentials"]);
     let nowhere = command(&rds, &["plan", "shop"]).env("AWS_ENDPOINT_URL_RDS", "http://127.0.0.1:1").output().unwrap();
     ends(&nowhere, 1, &["aws::unreachable"]);
+}
+
+#[test]
+fn credentials_that_expire_on_the_way_leave_the_rest_for_the_next_run() {
+    let rds = Rds::start(Kind::Instance);
+    let (code, action, message) = ("ExpiredToken", "ModifyDBInstance", String::new());
+    rds.with(|state| state.refusal = Some(Refusal { status: 403, code, message, times: 1, action }));
+    ends(&provision(&rds, &["apply", "shop", "--yes"]), 1, &["rds:ModifyDBInstance", "aws::expired_credentials"]);
+    ends(&provision(&rds, &["apply", "shop", "--yes"]), 0, &["2 changes"]);
+    assert!(ready(&rds));
+}
+
+#[test]
+fn a_reboot_whose_answer_is_lost_is_not_sent_again_before_looking() {
+    let rds = Rds::start(Kind::Instance);
+    let (code, action, message) = ("InternalFailure", "RebootDBInstance", String::new());
+    rds.with(|state| state.refusal = Some(Refusal { status: 500, code, message, times: 1, action }));
+    ends(&provision(&rds, &["apply", "shop", "--yes"]), 0, &["again: rds:RebootDBInstance"]);
+    assert!(ready(&rds));
+    assert_eq!(rds.changes().iter().filter(|call| *call == "RebootDBInstance").count(), 2);
+}
+
+#[test]
+fn a_group_of_somebody_is_copied_and_left_as_it_is() {
+    for kind in KINDS {
+        let rds = Rds::start(kind);
+        let tuned = rds.with(|state| {
+            let set = [("work_mem".to_owned(), "65536".to_owned())].into();
+            let tuned = Group { set, tags: [].into() };
+            state.groups.insert("shop-tuned".to_owned(), tuned.clone());
+            state.attached = "shop-tuned".to_owned();
+            tuned
+        });
+        ends(&provision(&rds, &["apply", "shop", "--yes"]), 0, &["Copy"]);
+        rds.with(|state| {
+            assert_eq!(state.groups["shop-tuned"], tuned);
+            assert_eq!(state.running["work_mem"], "65536");
+            assert_eq!(state.running["rds.logical_replication"], "1");
+        });
+        ends(&provision(&rds, &["rollback", "shop", "--yes"]), 0, &["Done"]);
+        rds.with(|state| assert_eq!((state.attached.as_str(), state.groups.len()), ("shop-tuned", 2)));
+    }
 }
 
 #[tokio::test]

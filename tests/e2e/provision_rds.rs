@@ -24,7 +24,7 @@ pub enum Silence {
     After(usize),
 }
 
-/// What every call is answered with instead.
+/// What a call is answered with instead; status 200 stands for an answer that is cut off.
 #[derive(Debug, Clone)]
 pub struct Refusal {
     pub status: u16,
@@ -180,6 +180,9 @@ impl State {
         self.calls.push(action.clone());
         if let Some(refusal) = self.refusal.as_mut().filter(|refusal| refusal.times > 0 && refusal.action == action) {
             refusal.times -= 1;
+            if refusal.status == 200 {
+                return Some((200, format!("<{action}Response><{action}Result><Mark")));
+            }
             return error(refusal.status, refusal.code, &refusal.message);
         }
         if CHANGES.iter().any(|word| action.starts_with(word)) {

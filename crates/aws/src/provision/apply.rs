@@ -37,6 +37,9 @@ const BEHIND: Duration = Duration::from_secs(60);
 /// How long the status of a group may stay `pending-reboot` after the reboot.
 const BEHIND_REBOOT: Duration = Duration::from_secs(180);
 
+/// How long to look whether a reboot has begun whose answer was lost: a second one would be one too many.
+const UNSURE: Duration = Duration::from_secs(20);
+
 /// How long a server that was just rebooted may refuse sessions.
 const COMING_UP: Duration = Duration::from_secs(60);
 
@@ -199,6 +202,11 @@ fn may_be_done(step: &Step, error: &AwsError) -> bool {
     busy || (matches!(step, Step::Reboot { .. }) && error.is_transient())
 }
 
+/// Whether a reboot that was asked for has begun, or is over.
+fn began(state: &State) -> bool {
+    state.status != "available" || state.apply == ApplyStatus::InSync
+}
+
 struct Run<'a, R> {
     database: &'a Database,
     limits: Limits,
@@ -269,7 +277,12 @@ impl<R: FnMut(Event) + Send> Run<'_, R> {
                 self.wait(inspection, BEHIND, known).await?;
             }
             Step::Reboot { id: rebooted } => {
-                api.reboot(inspection.topology, rebooted).await?;
+                if let Err(error) = api.reboot(inspection.topology, rebooted).await {
+                    let unsure = error.is_transient() && !matches!(error, AwsError::Throttled { .. });
+                    if !unsure || !self.wait(inspection, UNSURE, began).await? {
+                        return Err(error.into());
+                    }
+                }
                 self.calls.push(call);
                 return self.rebooted(inspection).await;
             }
@@ -281,7 +294,6 @@ impl<R: FnMut(Event) + Send> Run<'_, R> {
 
     /// The status may read `available` for a while yet, and `pending-reboot` for a while after.
     async fn rebooted(&mut self, inspection: &Inspection) -> Result<(), Error> {
-        let began = |state: &State| state.status != "available" || state.apply == ApplyStatus::InSync;
         self.wait(inspection, BEHIND, began).await?;
         if !self.wait(inspection, self.limits.timeout, |state| state.status == "available").await? {
             return Err(self.waited(&inspection.id));

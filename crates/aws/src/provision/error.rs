@@ -1,6 +1,6 @@
 //! Why a database could not be prepared.
 
-use super::plan::Blocker;
+use super::blockers::Blocker;
 use crate::error::Error as AwsError;
 
 /// Provisioning stopped.

@@ -9,20 +9,23 @@
 //! deleted, and nothing is rebooted unless that was allowed.
 
 mod apply;
+mod blockers;
 mod calls;
 mod error;
 mod inspect;
 mod locate;
 mod model;
+mod notes;
 mod plan;
 mod sql;
 
 pub use apply::{Direction, Event, Limits, Outcome};
+pub use blockers::Blocker;
 pub use error::{BlockerError, Error};
 pub use inspect::{Database, State};
 pub use locate::Named;
 pub use model::{
     ApplyStatus, Attached, GroupKind, Inspection, Own, Parameter, Parameters, ServerFacts, Side, Storage, Topology,
 };
-pub use plan::{Blocker, Change, Choices, Plan, Step, Wish};
+pub use plan::{Change, Choices, Plan, Step, Wish};
 pub use sql::{Check, missing_extensions};

@@ -13,16 +13,17 @@
 
 use serde::Serialize;
 
-use super::model::{ApplyStatus, GroupKind, Inspection, Parameters, Side, Topology, is_on};
+use super::{
+    blockers::{Blocker, blockers, pending_changes, sharing, slots_in_the_way, standing},
+    model::{ApplyStatus, GroupKind, Inspection, Parameters, Side, Topology, is_on},
+    notes::{downtime, notes},
+};
 
 /// At most so many parameters fit into one Modify call.
 const PARAMETERS_PER_CALL: usize = 20;
 
 /// Slots and senders beyond those in use, when there are too few: room for a second pipeline and a rebuilt slot.
 const HEADROOM: i64 = 5;
-
-/// Senders end a silent connection after this many milliseconds at the least, or a slow moment cuts the stream.
-const SHORTEST_SENDER_TIMEOUT: i64 = 15_000;
 
 /// Every parameter that is looked at.
 pub const PARAMETERS: &[&str] = &[
@@ -42,17 +43,6 @@ pub const PARAMETERS: &[&str] = &[
 pub struct Choices {
     /// Our group may be changed though something else uses it, too.
     pub change_shared_group: bool,
-}
-
-/// Something that only the user can mend.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Blocker {
-    /// Stable word.
-    pub code: &'static str,
-    /// What is in the way.
-    pub message: String,
-    /// What to do.
-    pub fix: String,
 }
 
 /// What a parameter should be.
@@ -343,266 +333,6 @@ fn steps_back(inspection: &Inspection) -> Vec<Step> {
     }
     steps.push(Step::DeleteGroup { group: inspection.own_name.clone() });
     steps
-}
-
-fn blocker(code: &'static str, message: impl Into<String>, fix: impl Into<String>) -> Blocker {
-    Blocker { code, message: message.into(), fix: fix.into() }
-}
-
-/// What is in the way of making it ready.
-fn blockers(inspection: &Inspection, steps: &[Step], choices: Choices) -> Vec<Blocker> {
-    let mut found = kind_of_database(inspection);
-    found.extend(standing(inspection));
-    for (parameter, value) in &inspection.overridden {
-        found.push(blocker(
-            "overridden",
-            format!(
-                "the writer's instance parameter group sets {parameter}={value}, which wins over the cluster's group"
-            ),
-            format!("reset {parameter} in the instance parameter group of the writer"),
-        ));
-    }
-    match inspection.attached.status {
-        ApplyStatus::FailedToApply => found.push(blocker(
-            "failed_to_apply",
-            format!("values of parameter group {} could not be applied", inspection.attached.name),
-            "see the events of the database for the parameter, correct it in the group, then run this again",
-        )),
-        ApplyStatus::PendingDatabaseUpgrade => found.push(blocker(
-            "pending_upgrade",
-            format!("parameter group {} waits for an upgrade of the engine", inspection.attached.name),
-            "let the upgrade finish first, or cancel it",
-        )),
-        _ => {}
-    }
-    if let Some(own) = inspection.own.as_ref().filter(|_| steps.iter().any(|step| !matches!(step, Step::Reboot { .. })))
-    {
-        if !own.ours {
-            found.push(blocker(
-                "group_taken",
-                format!(
-                    "parameter group {} exists and was not made by this program for this database",
-                    inspection.own_name
-                ),
-                "delete or rename it, or set the parameters in the attached group by hand",
-            ));
-        } else if !choices.change_shared_group && steps.iter().any(|step| matches!(step, Step::SetParameters { .. })) {
-            found.extend(sharing(inspection));
-        }
-    }
-    if steps.iter().any(|step| matches!(step, Step::Attach { .. })) {
-        found.extend(pending_changes(inspection));
-    }
-    found.extend(unmodifiable(inspection, steps));
-    found.extend(unavailable_extensions(inspection));
-    found
-}
-
-/// Kinds of databases that cannot do it at all.
-fn kind_of_database(inspection: &Inspection) -> Vec<Blocker> {
-    let mut found = Vec::new();
-    if !matches!(inspection.engine.as_str(), "postgres" | "aurora-postgresql") {
-        let message = format!("{} runs {}", inspection.id, inspection.engine);
-        found.push(blocker("engine", message, "name a database of RDS for PostgreSQL or Aurora PostgreSQL"));
-    }
-    if let Some(primary) = &inspection.replica_of {
-        let message = format!("{} is a read replica of {primary}", inspection.id);
-        found.push(blocker("replica", message, format!("name {primary}, or promote the replica first")));
-    }
-    if inspection.engine_mode.as_deref() == Some("serverless") {
-        found.push(blocker(
-            "serverless_v1",
-            "Aurora Serverless v1 has no logical replication",
-            "convert the cluster to Serverless v2 or provisioned instances first",
-        ));
-    }
-    if inspection.topology == Topology::MultiAzCluster
-        && inspection.side == Side::Source
-        && too_old(&inspection.version)
-    {
-        found.push(blocker(
-            "version",
-            format!(
-                "Multi-AZ DB clusters have logical replication from 14.8 and 15.3 on; this is {}",
-                inspection.version
-            ),
-            "upgrade the engine first",
-        ));
-    }
-    if inspection.topology == Topology::Aurora && inspection.writer.is_none() {
-        let message = format!("cluster {} has no writer", inspection.id);
-        found.push(blocker("no_writer", message, "add an instance to the cluster"));
-    }
-    found
-}
-
-/// Before 14.8 and 15.3.
-fn too_old(version: &str) -> bool {
-    let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
-    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    match major {
-        ..=13 => true,
-        14 => minor < 8,
-        15 => minor < 3,
-        _ => false,
-    }
-}
-
-/// A state in which nothing should be changed.
-fn standing(inspection: &Inspection) -> Vec<Blocker> {
-    let mut found = Vec::new();
-    if inspection.is_stuck() {
-        let fix = match inspection.status.as_str() {
-            "stopped" => format!(
-                "start it (`aws rds start-db-instance`, or start-db-cluster) and wait for available: {}",
-                inspection.id
-            ),
-            "storage-full" => "raise its storage; if a slot that nobody reads keeps the WAL, drop that slot".to_owned(),
-            _ => "see the events of the database in the RDS console".to_owned(),
-        };
-        found.push(blocker("status", format!("{} is {}", inspection.id, inspection.status), fix));
-    }
-    if let Some(deployment) = &inspection.blue_green {
-        found.push(blocker(
-            "blue_green",
-            format!("a blue/green deployment is under way: {deployment}"),
-            "switch over or delete the deployment first; the green side is another system, a slot does not move to it",
-        ));
-    }
-    found
-}
-
-fn sharing(inspection: &Inspection) -> Option<Blocker> {
-    let own = inspection.own.as_ref()?;
-    let others = match own.other_users.is_empty() {
-        true => return None,
-        false => own.other_users.join(", "),
-    };
-    let message = format!("parameter group {} is also used by {others}", inspection.own_name);
-    Some(blocker("shared_group", message, "give those a group of their own, or allow it with --change-shared-group"))
-}
-
-fn pending_changes(inspection: &Inspection) -> Option<Blocker> {
-    match inspection.pending.is_empty() {
-        true => None,
-        false => Some(blocker(
-            "pending_changes",
-            format!(
-                "other changes wait for the maintenance window and would be made at once: {}",
-                inspection.pending.join(", ")
-            ),
-            "apply or cancel them first: attaching a group applies all of them",
-        )),
-    }
-}
-
-fn unmodifiable(inspection: &Inspection, steps: &[Step]) -> Vec<Blocker> {
-    let parameters = inspection.own.as_ref().map_or(&inspection.attached.parameters, |own| &own.parameters);
-    let changes = steps.iter().filter_map(|step| match step {
-        Step::SetParameters { changes, .. } => Some(changes),
-        _ => None,
-    });
-    changes
-        .flatten()
-        .filter(|change| parameters.get(change.parameter).is_none_or(|found| !found.modifiable))
-        .map(|change| {
-            let message = format!("{} cannot be set in family {}", change.parameter, inspection.family);
-            blocker(
-                "not_modifiable",
-                message,
-                "this engine or version does not support it: upgrade, or use another database",
-            )
-        })
-        .collect()
-}
-
-fn unavailable_extensions(inspection: &Inspection) -> Vec<Blocker> {
-    let list = inspection.attached.parameters.get("rds.extensions").and_then(|parameter| parameter.value.as_deref());
-    let Some(available) = list.filter(|list| !list.is_empty()) else { return Vec::new() };
-    let is_available = |name: &str| available.split(',').any(|one| one.trim() == name);
-    inspection
-        .missing_extensions
-        .iter()
-        .filter(|name| !is_available(name))
-        .map(|name| {
-            let message = format!(
-                "extension {name} of the source is not available on {} {}",
-                inspection.engine, inspection.version
-            );
-            blocker("extension", message, "choose a version that has it, or leave out what needs it")
-        })
-        .collect()
-}
-
-fn slots_in_the_way(inspection: &Inspection) -> Option<Blocker> {
-    let slots = inspection.server.as_ref().map(|facts| &facts.logical_slots).filter(|slots| !slots.is_empty())?;
-    let message = format!("logical replication slots exist: {}", slots.join(", "));
-    Some(blocker(
-        "slots_exist",
-        message,
-        "a server does not start without wal_level=logical while it has them: `pgstream-aws destroy` first",
-    ))
-}
-
-fn downtime(inspection: &Inspection) -> String {
-    let what = match inspection.topology {
-        Topology::Instance if inspection.multi_az => "the instance, without failover",
-        Topology::Instance => "the instance",
-        Topology::Aurora => "the writer; readers may restart with it",
-        Topology::MultiAzCluster => "all members of the cluster",
-    };
-    format!("downtime: a reboot of {what}, usually 10 s to a few minutes; all connections are cut")
-}
-
-fn notes(inspection: &Inspection, steps: &[Step]) -> Vec<String> {
-    let mut notes = Vec::new();
-    match steps.iter().any(|step| matches!(step, Step::Reboot { .. })) {
-        true => notes.push(downtime(inspection)),
-        false if !steps.is_empty() => notes.push("no downtime".to_owned()),
-        false => {}
-    }
-    if !steps.is_empty() && inspection.is_in_transition() {
-        notes.push(format!("{} is {}: apply waits until it is available", inspection.id, inspection.status));
-    }
-    if !inspection.attached.other_users.is_empty() {
-        let others = inspection.attached.other_users.join(", ");
-        notes.push(format!(
-            "{} is shared with {others}: it is left alone, a copy of it is changed",
-            inspection.attached.name
-        ));
-    }
-    if inspection.side == Side::Source {
-        source_notes(inspection, &mut notes);
-    }
-    if let Some(facts) = &inspection.server {
-        let free = facts.connections_max - facts.connections_used;
-        notes.push(format!("{free} of {} connections are free", facts.connections_max));
-    }
-    notes.extend(inspection.maintenance.iter().map(|action| format!("maintenance is due: {action}")));
-    notes
-}
-
-fn source_notes(inspection: &Inspection, notes: &mut Vec<String>) {
-    notes.push("cost: logical WAL is a few percent larger; no other charge for the setting itself".to_owned());
-    if let Some(minimum) = inspection.serverless_v2_minimum {
-        let pauses = if minimum == 0.0 { ", and it no longer pauses at 0 ACU" } else { "" };
-        notes.push(format!("cost: Serverless v2 with at least {minimum} ACU stays awake while a slot is read{pauses}"));
-    }
-    if !inspection.replicas.is_empty() {
-        let replicas = inspection.replicas.join(", ");
-        notes.push(format!("read replicas have groups of their own and are left alone: {replicas}"));
-    }
-    let value = |name: &str| inspection.attached.parameters.get(name).and_then(|found| found.value.as_deref());
-    if value("max_slot_wal_keep_size").is_none_or(|size| size == "-1") {
-        notes.push(
-            "a slot that nobody reads keeps WAL until the disk is full: set an alarm on OldestReplicationSlotLag"
-                .to_owned(),
-        );
-    }
-    let timeout = value("wal_sender_timeout").and_then(|text| text.parse::<i64>().ok());
-    if timeout.is_some_and(|milliseconds| milliseconds > 0 && milliseconds < SHORTEST_SENDER_TIMEOUT) {
-        notes.push("wal_sender_timeout is short: 60000 (60 s) lets the stream survive slow moments".to_owned());
-    }
 }
 
 impl Step {
