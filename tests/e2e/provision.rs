@@ -176,6 +176,7 @@ fn failures_of_aws_are_told_apart() {
     ends(&refuse(400, "Throttling", "Rate exceeded", 9), 1, &["aws::throttled"]);
     ends(&refuse(503, "ServiceUnavailable", "", 1), 0, &["To do"]);
     ends(&refuse(500, "InternalFailure", "", 9), 1, &["aws::unavailable"]);
+    ends(&refuse(200, "", "", 9), 1, &["aws::unreadable_answer"]);
     ends(&refuse(400, "RequestExpired", "", 9), 1, &["aws::clock_skew"]);
     ends(&refuse(403, "ExpiredToken", "expired", 9), 1, &["aws::expired_credentials"]);
     ends(&refuse(403, "InvalidClientTokenId", "", 9), 1, &["aws::invalid_credentials"]);
