@@ -4,9 +4,14 @@
 mod replicator;
 
 mod crashes;
+mod disks;
+mod epochs;
+mod existing;
+mod handover;
 mod health;
 mod init;
 mod job;
+mod links;
 mod matrix;
 mod ownership;
 mod preparation;
@@ -14,7 +19,9 @@ mod provision;
 mod provision_rds;
 mod refusals;
 mod secrets;
+mod slots;
 mod snapshot;
 mod status;
 mod stdout;
+mod stops;
 mod usage;

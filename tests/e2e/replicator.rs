@@ -248,6 +248,11 @@ pub struct Replicator {
 impl Replicator {
     /// Starts a command without a terminal, with nothing in its environment but the way to the client tools.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_in(arguments, Vec::new())
+    }
+
+    /// [`Replicator::start`] with more in its environment.
+    pub fn start_in(arguments: &[&str], environment: Vec<(&str, PathBuf)>) -> Self {
         let output = tempfile::tempdir().unwrap();
         let file = |name: &str| File::create(output.path().join(name)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_pgstream-aws"))
@@ -255,6 +260,7 @@ impl Replicator {
             .env_clear()
             .env("PATH", pgstream_testkit::tools_path().unwrap())
             .env("HOME", output.path())
+            .envs(environment)
             .stdin(Stdio::null())
             .stdout(file("out"))
             .stderr(file("err"))
@@ -296,6 +302,18 @@ impl Replicator {
         while !self.stderr().contains(words) {
             self.assert_running();
             assert!(Instant::now() < deadline, "not said in {CATCH_UP:?}: {words}\n{}", self.stderr());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until standard error holds this twice more than now.
+    pub async fn says_again(&mut self, words: &str) {
+        let said = |running: &Self| running.stderr().matches(words).count();
+        let enough = said(self) + 2;
+        let deadline = Instant::now() + CATCH_UP;
+        while said(self) < enough {
+            self.assert_running();
+            assert!(Instant::now() < deadline, "not said again in {CATCH_UP:?}: {words}\n{}", self.stderr());
             tokio::time::sleep(POLL).await;
         }
     }

@@ -48,10 +48,10 @@ pub enum Milestone<'a> {
     AlreadyCopied,
     /// The copy is complete.
     Copied(&'a Summary),
-    /// The copy broke and will go on.
+    /// The copy broke, or could not begin, and will go on.
     CopyRetried {
         /// Why.
-        error: &'a snapshot::Error,
+        error: &'a Error,
         /// After how long.
         wait: Duration,
     },
@@ -82,6 +82,19 @@ pub enum Error {
     StdoutSnapshot,
 }
 
+impl Error {
+    /// What kind of failure this is.
+    fn class(&self) -> Class {
+        match self {
+            Self::Source(error) => error.class(),
+            Self::Snapshot(error) => error.class(),
+            Self::Stream(error) => error.class(),
+            Self::Postgres(error) => error.class(),
+            Self::StdoutSnapshot => Class::Config,
+        }
+    }
+}
+
 /// Runs to the end of the copy, or until cancelled.
 ///
 /// # Errors
@@ -105,10 +118,10 @@ pub async fn run(
     }
     let Observers { progress, monitor } = observers;
     if pipeline.mode != Mode::Replication {
-        if is_copied(run, &names).await? {
-            tell(Milestone::AlreadyCopied);
-        } else {
-            copy(run, progress, cancel, &tell).await?;
+        match patiently(run, cancel, &tell, async || is_copied(run, &names).await).await? {
+            Some(true) => tell(Milestone::AlreadyCopied),
+            Some(false) => copy(run, progress, cancel, &tell).await?,
+            None => return Ok(()),
         }
     }
     if pipeline.mode == Mode::Snapshot || cancel.is_cancelled() {
@@ -133,25 +146,46 @@ pub async fn copy(
         return Err(Error::StdoutSnapshot);
     };
     let names = Names::with_slot(run.source.dsn().dbname(), run.pipeline.source.slot.as_deref())?;
-    let job = copy_job(run, target, settings, &names).await?;
+    let attempt = async || {
+        let job = copy_job(run, target, settings, &names).await?;
+        Ok(snapshot::run(job, progress.clone(), cancel.clone()).await?)
+    };
+    if let Some(summary) = patiently(run, cancel, tell, attempt).await? {
+        tell(Milestone::Copied(&summary));
+    }
+    Ok(())
+}
+
+/// Makes attempts until one succeeds, as the retry policy allows. `None` when cancelled.
+///
+/// # Errors
+/// The first failure that time does not heal.
+async fn patiently<T>(
+    run: &Run,
+    cancel: &CancellationToken,
+    tell: &(impl Fn(Milestone<'_>) + Sync),
+    attempt: impl AsyncFn() -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
     let mut tries = 0;
     loop {
-        match snapshot::run(job.clone(), progress.clone(), cancel.clone()).await {
-            Ok(summary) => {
-                tell(Milestone::Copied(&summary));
-                return Ok(());
-            }
-            Err(snapshot::Error::Cancelled) => return Ok(()),
-            Err(error) if error.class() == Class::Transient && may_retry(run.pipeline.source.retry, tries) => {
-                tries += 1;
-                let wait = run.pipeline.source.retry.wait(tries);
-                tell(Milestone::CopyRetried { error: &error, wait });
-                tokio::select! {
-                    () = cancel.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(wait) => {}
-                }
-            }
-            Err(error) => return Err(error.into()),
+        let error = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Ok(None),
+            outcome = attempt() => match outcome {
+                Ok(value) => return Ok(Some(value)),
+                Err(Error::Snapshot(snapshot::Error::Cancelled)) => return Ok(None),
+                Err(error) => error,
+            },
+        };
+        if error.class() != Class::Transient || !may_retry(run.pipeline.source.retry, tries) {
+            return Err(error);
+        }
+        tries += 1;
+        let wait = run.pipeline.source.retry.wait(tries);
+        tell(Milestone::CopyRetried { error: &error, wait });
+        tokio::select! {
+            () = cancel.cancelled() => return Ok(None),
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    Binaries, Cluster, Error,
+    Binaries, Cluster, Disk, Error,
     cluster::Layout,
     error::io,
     port::Port,
@@ -54,12 +54,12 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     hba: Vec<String>,
     tls: bool,
-    data_on: Option<PathBuf>,
+    fillable: bool,
 }
 
 impl Builder {
     pub(crate) fn new(major: u32) -> Self {
-        Self { major, settings: Vec::new(), hba: Vec::new(), tls: false, data_on: None }
+        Self { major, settings: Vec::new(), hba: Vec::new(), tls: false, fillable: false }
     }
 
     /// The major version; the newest, or that of the matrix, if not called.
@@ -90,10 +90,10 @@ impl Builder {
         self
     }
 
-    /// Puts the data directory below this one, e.g. on a small file system.
+    /// A disk that [`Cluster::disk`] can fill.
     #[must_use]
-    pub fn data_on(mut self, path: impl Into<PathBuf>) -> Self {
-        self.data_on = Some(path.into());
+    pub fn fillable_disk(mut self) -> Self {
+        self.fillable = true;
         self
     }
 
@@ -126,16 +126,15 @@ impl Builder {
         let binaries = Binaries::find(self.major)?;
         let template = template(&binaries)?;
         let base = scratch(&clusters_dir())?;
-        let (data_parent, apart) = match &self.data_on {
-            Some(path) => (scratch(path)?, true),
-            None => (base.clone(), false),
-        };
-        let layout = Layout { binaries, data: data_parent.join("data"), base };
+        let mut layout = Layout { binaries, data: base.join("data"), base, disk: None };
         // From here on the directories are removed whatever happens.
-        let watchdog = Watchdog::start(&layout.data, &layout.base, apart.then_some(data_parent.as_path()))?;
+        let watchdog = Watchdog::start(&layout.data, &layout.base)?;
         copy_data(&template, &layout.data)?;
         if self.tls {
             write_certificates(&layout.base)?;
+        }
+        if self.fillable {
+            layout.disk = Some(Disk::new(&layout.data, &layout.base)?);
         }
         self.write_configuration(&layout)?;
         Ok((layout, watchdog))

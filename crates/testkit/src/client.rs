@@ -10,7 +10,7 @@ use tokio_postgres::{NoTls, Row, SimpleQueryMessage, types::FromSqlOwned};
 use crate::{Error, error::describe};
 
 /// How long [`Client::wait_until`] waits.
-pub const WAIT_DEADLINE: Duration = Duration::from_secs(30);
+pub const WAIT_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 /// A session; dereferences to [`tokio_postgres::Client`] for all that is not here.

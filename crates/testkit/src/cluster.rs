@@ -19,12 +19,12 @@ use std::{
 use rustix::process::{Pid, Signal};
 
 use crate::{
-    Binaries, Builder, Client, Error,
+    Binaries, Builder, Client, Disk, Error,
     binaries::source_major,
     error::io,
     port::Port,
     processes,
-    template::{PASSWORD, USER, as_server_user},
+    template::{PASSWORD, USER, as_server_user, run_for_output},
     watchdog::Watchdog,
 };
 
@@ -54,6 +54,8 @@ pub(crate) struct Layout {
     pub(crate) data: PathBuf,
     /// Socket, log, certificates.
     pub(crate) base: PathBuf,
+    /// The disk of the data directory, if it can be filled.
+    pub(crate) disk: Option<Disk>,
 }
 
 /// A throwaway server on loopback.
@@ -116,6 +118,15 @@ impl Cluster {
     #[must_use]
     pub fn data_dir(&self) -> &std::path::Path {
         &self.layout.data
+    }
+
+    /// The disk that the data directory is on.
+    ///
+    /// # Panics
+    /// Without [`Builder::fillable_disk`].
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        self.layout.disk.as_ref().unwrap_or_else(|| panic!("a cluster with a disk that can be filled is needed"))
     }
 
     /// Where the Unix socket is, as a `host` for libpq.
@@ -223,6 +234,21 @@ impl Cluster {
         self.start().await;
     }
 
+    /// Moves a server that is down to a later epoch of transaction ids, as if it had used up as many times 2^32 of them. The
+    /// client tools' `pg_resetwal` knows servers of its own major version.
+    ///
+    /// # Panics
+    /// When the server runs, or `pg_resetwal` refuses.
+    pub fn enter_epoch(&self, epoch: u32) {
+        assert!(self.lock().is_none(), "the server runs");
+        let tool = Binaries::tool("pg_resetwal").unwrap_or_else(|error| panic!("{error}"));
+        let mut command = Command::new(tool);
+        command.args(["--epoch", &epoch.to_string()]).arg(self.data_dir());
+        if let Err(error) = run_for_output(as_server_user(&mut command), "pg_resetwal") {
+            panic!("{error}");
+        }
+    }
+
     /// Kills the postmaster and every backend at once, as a crash of the machine would; returns when they are gone.
     ///
     /// # Panics
@@ -299,7 +325,8 @@ impl Cluster {
             .stdout(log)
             .stderr(errors)
             .env_clear()
-            .env("LC_ALL", "C");
+            .env("LC_ALL", "C")
+            .envs(self.layout.disk.iter().flat_map(Disk::environment));
         // Ctrl-C is for the test; the watchdog ends the server.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let postmaster = as_server_user(&mut command).spawn().map_err(io("starting postgres"))?;

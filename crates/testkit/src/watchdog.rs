@@ -24,13 +24,12 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(crate) fn start(data: &Path, base: &Path, apart: Option<&Path>) -> Result<Self, Error> {
+    pub(crate) fn start(data: &Path, base: &Path) -> Result<Self, Error> {
         let (end, pipe) = std::io::pipe().map_err(io("making a pipe"))?;
         let shell = Command::new("sh")
             .args(["-c", SCRIPT, "testkit-watchdog"])
             .arg(data)
             .arg(base)
-            .arg(apart.unwrap_or(base))
             .stdin(end)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -188,6 +188,17 @@ pub enum Error {
         attempts: u32,
     },
 
+    /// The session that held the snapshot, and locks on the tables, has ended.
+    #[error("the session on {server} that held the snapshot has ended")]
+    #[diagnostic(
+        code(snapshot::snapshot_gone),
+        help("the rest is copied under a new snapshot: run this again if it does not go on by itself")
+    )]
+    SnapshotGone {
+        /// The source.
+        server: String,
+    },
+
     /// A client tool is missing or too old.
     #[error("{tool} {needed} or newer is needed to read the schema of this source{}", found.as_ref().map(|v| format!("; the newest found is {v}")).unwrap_or_default())]
     #[diagnostic(
@@ -315,6 +326,32 @@ pub enum Error {
     Worker(String),
 }
 
+/// What the tools say when time heals it. They give no codes, only texts: libpq's (in English, as the tools run in locale C)
+/// and the server's.
+const PASSING: [&str; 12] = [
+    // The connection broke, or the server stopped and comes back.
+    "server closed the connection unexpectedly",
+    "could not receive data from server",
+    "could not send data to server",
+    "SSL connection has been closed unexpectedly",
+    "SSL SYSCALL error",
+    "unexpected eof while reading",
+    "Connection reset by peer",
+    "Connection refused",
+    "Connection timed out",
+    "terminating connection due to",
+    "the database system is ",
+    // The session that exported the snapshot is gone.
+    "SET TRANSACTION SNAPSHOT",
+];
+
+/// Whether the failure of a tool goes away by itself.
+fn is_passing(message: &str) -> bool {
+    // pg_dump waited for a lock as long as it was told to.
+    let waited = message.contains("LOCK TABLE") && message.contains("timeout");
+    waited || PASSING.iter().any(|words| message.contains(words))
+}
+
 impl Error {
     /// What kind of failure this is.
     #[must_use]
@@ -322,12 +359,11 @@ impl Error {
         match self {
             Self::Postgres(error) => error.class(),
             Self::Restore { source, .. } => source.class(),
-            // pg_dump waited for a lock as long as it was told to.
-            Self::ToolFailed { message, .. } if message.contains("LOCK TABLE") && message.contains("timeout") => {
+            Self::ToolFailed { message, .. } if is_passing(message) => Class::Transient,
+            Self::OtherHistory { .. } | Self::SlotAhead { .. } => Class::Lost,
+            Self::Cancelled | Self::AlreadyRunning { .. } | Self::UnstableSchema { .. } | Self::SnapshotGone { .. } => {
                 Class::Transient
             }
-            Self::OtherHistory { .. } | Self::SlotAhead { .. } => Class::Lost,
-            Self::Cancelled | Self::AlreadyRunning { .. } | Self::UnstableSchema { .. } => Class::Transient,
             Self::TargetNotEmpty { .. } | Self::MergeWithoutKey { .. } => Class::Data,
             Self::Worker(_) => Class::Bug,
             Self::SourceInRecovery { .. }
@@ -394,5 +430,20 @@ mod tests {
         let text = Error::TargetNotEmpty { tables: names }.to_string();
         assert!(text.contains("12 tables") && text.contains("t9 and 2 more"), "{text}");
         assert!(!text.contains("t10"), "{text}");
+    }
+
+    #[test]
+    fn a_tool_that_lost_its_connection_is_run_again() {
+        let class = |message: &str| Error::ToolFailed { tool: "pg_dump", message: message.to_owned() }.class();
+        for passing in [
+            "pg_dump: error: query failed: server closed the connection unexpectedly",
+            "pg_dump: error: connection to server at \"127.0.0.1\", port 1 failed: Connection refused",
+            "pg_dump: error: query failed: ERROR:  snapshot \"00000004-1\" does not exist\npg_dump: detail: Query was: SET TRANSACTION SNAPSHOT '00000004-1'",
+            "pg_dump: error: query failed: ERROR:  canceling statement due to statement timeout\npg_dump: detail: Query was: LOCK TABLE public.t IN ACCESS SHARE MODE",
+        ] {
+            assert_eq!(class(passing), Class::Transient, "{passing}");
+        }
+        assert_eq!(class("pg_dump: error: query failed: ERROR:  permission denied for table t"), Class::Setup);
+        assert_eq!(class("pg_dump: error: connection failed: FATAL:  password authentication failed"), Class::Setup);
     }
 }

@@ -7,7 +7,8 @@
 //! ```
 //! The locks come *before* the snapshot. A table that is truncated or rewritten looks empty to an older snapshot, so
 //! a lock taken later could silently lose its rows; this order leaves no such gap, and it lasts until the last row is
-//! copied.
+//! copied. A worker that has locked its table asks whether the exporter still holds its own lock: if not, the table may
+//! have been rewritten in between.
 
 use std::collections::BTreeSet;
 
@@ -136,12 +137,17 @@ async fn export(client: &Client) -> Result<Snapshot, Error> {
         .query_one("SELECT pg_export_snapshot(), pg_current_snapshot()::text", &[])
         .await
         .map_err(client.failed("exporting a snapshot"))?;
-    // A second statement, so that the position is read after the snapshot was taken.
+    let id: String = row.get(0);
+    client
+        .execute("SELECT pg_advisory_xact_lock(hashtextextended('pgstream snapshot ' || $1, 1))", &[&id])
+        .await
+        .map_err(client.failed("marking the snapshot as held"))?;
+    // A later statement, so that the position is read after the snapshot was taken.
     let after = client
         .query_one("SELECT pg_current_wal_insert_lsn()", &[])
         .await
         .map_err(client.failed("reading the WAL position"))?;
-    Ok(Snapshot { id: row.get(0), visible: row.get(1), lsn: after.get(0) })
+    Ok(Snapshot { id, visible: row.get(1), lsn: after.get(0) })
 }
 
 /// Whether a session that imported the snapshot can read the table at once.
@@ -163,6 +169,20 @@ pub(crate) async fn can_read(session: &Client, table: &Table) -> Result<bool, Er
     }
 }
 
+/// Fails when the exporter's transaction has ended, and with it its locks. Asked after the table was locked here, success
+/// means that it was locked since before the snapshot.
+pub(crate) async fn still_held(session: &Client, server: &Server, snapshot: &Snapshot) -> Result<(), Error> {
+    // Shared, so that no worker takes another one's lock for the exporter's.
+    let row = session
+        .query_one(
+            "SELECT pg_try_advisory_xact_lock_shared(hashtextextended('pgstream snapshot ' || $1, 1))",
+            &[&snapshot.id],
+        )
+        .await
+        .map_err(session.failed("asking whether the snapshot is still held"))?;
+    if row.get(0) { Err(Error::SnapshotGone { server: server.to_string() }) } else { Ok(()) }
+}
+
 /// A session of its own inside the shared snapshot.
 pub(crate) async fn import(server: &Server, session: &Session, snapshot: &Snapshot) -> Result<Client, Error> {
     let client = server.connect(session).await?;
@@ -170,6 +190,16 @@ pub(crate) async fn import(server: &Server, session: &Session, snapshot: &Snapsh
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
         pgstream_postgres::quote_literal(&snapshot.id)
     );
-    client.batch_execute(&sql).await.map_err(client.failed("importing the snapshot"))?;
-    Ok(client)
+    match client.batch_execute(&sql).await {
+        Ok(()) => Ok(client),
+        Err(error) if ended(&error) => Err(Error::SnapshotGone { server: server.to_string() }),
+        Err(error) => Err(client.failed("importing the snapshot")(error).into()),
+    }
+}
+
+/// What servers say of a snapshot whose exporter has ended: its file is gone (two ways), or its transaction.
+fn ended(error: &tokio_postgres::Error) -> bool {
+    [&SqlState::UNDEFINED_OBJECT, &SqlState::INVALID_PARAMETER_VALUE, &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE]
+        .iter()
+        .any(|state| error.code() == Some(state))
 }

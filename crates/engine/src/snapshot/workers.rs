@@ -399,6 +399,7 @@ async fn copy_once(
         None => Box::new(lanes.target.connect(&lanes.copy_session).await?),
     };
     let copied = if exporter::can_read(&source, &unit.table).await? {
+        exporter::still_held(&source, &lanes.source, &context.snapshot).await?;
         copy::part(context, &source, &mut target, unit, part).await?
     } else {
         tracing::info!(table = %unit.table.name, "a statement on the source waits to change this table until it is copied");

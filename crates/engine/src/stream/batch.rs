@@ -107,6 +107,17 @@ enum Form {
     DeleteFull,
 }
 
+impl Form {
+    /// The form without what is known of the old row.
+    fn operation(self) -> Self {
+        match self {
+            Self::Insert => Self::Insert,
+            Self::Update | Self::UpdateFromKey | Self::UpdateFromFull => Self::Update,
+            Self::DeleteKey | Self::DeleteFull => Self::DeleteKey,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Barrier {
     /// Number of changes before it.
@@ -218,6 +229,18 @@ impl<'a> Rows<'a> {
     pub fn within(&self, range: &Range<usize>) -> Option<Self> {
         let range = self.range.start.max(range.start)..self.range.end.min(range.end);
         (!range.is_empty()).then_some(Rows { batch: self.batch, range })
+    }
+
+    /// The changes in commit order, cut where the relation or the kind of change is another: what one statement of the
+    /// source did lies in one run, unless it changed several tables in turn.
+    pub fn runs(&self) -> impl Iterator<Item = Rows<'a>> + use<'a> {
+        let (batch, mut start) = (self.batch, self.range.start);
+        let same = |a: &Record, b: &Record| a.relation == b.relation && a.form.operation() == b.form.operation();
+        self.records().chunk_by(same).map(move |run| {
+            let range = start..start + run.len();
+            start = range.end;
+            Rows { batch, range }
+        })
     }
 
     /// The numbers of the changes in the batch.

@@ -226,7 +226,7 @@ impl Reader {
                 frame = self.stream.frame(), if !full && !resting => {
                     self.take(frame?)?;
                     self.take_what_is_there()?;
-                    if self.is_far_behind() {
+                    if !self.is_full() && self.is_far_behind() {
                         rest_until = Instant::now() + REST;
                     }
                     if self.reply_now {

@@ -8,6 +8,7 @@ mod cascade;
 mod conflicts;
 mod faults;
 mod history;
+mod lag;
 mod large;
 mod reconnect;
 mod rows;

@@ -117,7 +117,11 @@ pub async fn apply(
     Ok(counts)
 }
 
-async fn apply_rows(
+/// Applies the changes between two barriers.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn apply_rows(
     client: &Client,
     tables: &mut Tables,
     planner: &mut Planner,
