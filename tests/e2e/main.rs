@@ -16,6 +16,8 @@ mod links;
 mod matrix;
 mod ownership;
 mod preparation;
+mod provision;
+mod provision_rds;
 mod refusals;
 mod secrets;
 mod slots;

@@ -11,6 +11,10 @@ use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_credential_types::provider::ProvideCredentials as _;
+use aws_sdk_rds::{
+    config::{ConfigBag, Intercept, RuntimeComponents, interceptors::AfterDeserializationInterceptorContextRef},
+    error::BoxError,
+};
 
 use crate::error::Error;
 
@@ -108,6 +112,32 @@ impl Aws {
 
     /// A client of the RDS API.
     pub(crate) fn rds(&self) -> aws_sdk_rds::Client {
-        aws_sdk_rds::Client::new(self.config())
+        let config = aws_sdk_rds::config::Builder::from(self.config()).interceptor(WholeAnswers).build();
+        aws_sdk_rds::Client::from_conf(config)
+    }
+}
+
+/// Refuses documents that are cut off. The SDK's parser takes them as if they ended there: a list of databases would be
+/// shorter, and a group that others use would seem to be used by nobody.
+#[derive(Debug)]
+struct WholeAnswers;
+
+impl Intercept for WholeAnswers {
+    fn name(&self) -> &'static str {
+        "WholeAnswers"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response();
+        let body = response.body().bytes().unwrap_or_default();
+        match !response.status().is_success() || body.trim_ascii_end().ends_with(b"Response>") {
+            true => Ok(()),
+            false => Err("the answer is cut off".into()),
+        }
     }
 }

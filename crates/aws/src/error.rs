@@ -271,7 +271,7 @@ impl Error {
                 Self::Unavailable { call, code: code.map_or_else(|| format!("HTTP {status}"), str::to_owned) }
             }
             Some(code) => Self::Refused { call, code: code.to_owned(), message: message.to_owned() },
-            None => Self::Unreadable { call, problem: format!("HTTP {status} without an error code") },
+            None => Self::Unreadable { call, problem: format!("HTTP {status}, and not what the service says") },
         }
     }
 

@@ -11,6 +11,7 @@
 pub mod access;
 pub mod client;
 pub mod error;
+pub mod provision;
 pub mod secrets;
 pub mod tokens;
 

@@ -48,6 +48,9 @@ pub enum LogFormat {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Bring a database of RDS or Aurora to where it can be a source or target
+    #[command(subcommand)]
+    Provision(Provision),
     /// Prepare the source: schema pgstream, replica identities, publication, replication slot
     Init(Prepare),
     /// Remove from the source exactly what init made
@@ -68,6 +71,70 @@ pub enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// `provision`.
+#[derive(Debug, Subcommand)]
+pub enum Provision {
+    /// Show what is, what should be, and the calls between; changes nothing
+    Plan(DatabaseArgs),
+    /// Carry out the plan; goes on where an earlier run stopped
+    Apply(ProvisionApply),
+    /// Try whether the database is ready; exit code 1 when it is not
+    Verify(DatabaseArgs),
+    /// Put back the parameter group that was there before, and delete the one that apply made
+    Rollback(ProvisionApply),
+}
+
+/// Which database of RDS.
+#[derive(Debug, Args)]
+pub struct DatabaseArgs {
+    /// Identifier or ARN of an instance or cluster, or host of its endpoint; the configuration's URL otherwise
+    pub database: Option<String>,
+    /// Which end of the pipeline it is
+    #[arg(long, value_enum, default_value_t = ProvisionSide::Source)]
+    pub side: ProvisionSide,
+    /// URL to ask the server itself with, instead of the configuration's
+    #[arg(long, value_name = "URL")]
+    pub postgres_url: Option<String>,
+    /// AWS region; also from the ARN or host, AWS_REGION or the profile
+    #[arg(long)]
+    pub region: Option<String>,
+    /// AWS profile
+    #[arg(long)]
+    pub profile: Option<String>,
+    /// Change the group that an earlier apply made though something else uses it, too
+    #[arg(long)]
+    pub change_shared_group: bool,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `provision apply` and `provision rollback`.
+#[derive(Debug, Args)]
+pub struct ProvisionApply {
+    /// Which one.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// Do not ask; reboot when it is needed
+    #[arg(short, long, conflicts_with = "no_reboot")]
+    pub yes: bool,
+    /// Do everything but the reboot, which stays pending
+    #[arg(long)]
+    pub no_reboot: bool,
+    /// How long to wait for one change of state
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    pub timeout: u64,
+}
+
+/// `--side`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProvisionSide {
+    /// Changes are read from it.
+    Source,
+    /// Changes are written to it.
+    Target,
 }
 
 /// `users`.

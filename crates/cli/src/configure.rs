@@ -63,3 +63,8 @@ pub async fn server(which: &'static str, url: &SecretString, access: &Access) ->
         other => Failure::Access(other),
     })
 }
+
+/// The server of a URL that was given by a flag.
+pub async fn server_of_flag(url: &str) -> Result<Server, Failure> {
+    server("--postgres-url", &SecretString::from(url), &Access::default()).await
+}

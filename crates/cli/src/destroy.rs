@@ -46,7 +46,8 @@ pub async fn run(arguments: &Destroy, common: &Common, cancel: &CancellationToke
     Ok(())
 }
 
-fn confirm() -> Result<(), Failure> {
+/// Asks whether to go ahead.
+pub fn confirm() -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::NobodyToAsk);
     }

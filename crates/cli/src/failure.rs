@@ -2,7 +2,7 @@
 
 use console::style;
 use miette::Diagnostic;
-use pgstream_aws_api::AccessError;
+use pgstream_aws_api::{AccessError, provision};
 use pgstream_config::ConfigErrors;
 use pgstream_engine::{replicate, snapshot, source, stream};
 use pgstream_postgres::dsn::DsnError;
@@ -51,6 +51,21 @@ pub enum Failure {
     #[error("target.stdout follows changes; it cannot take a snapshot")]
     #[diagnostic(code(run::stdout_snapshot), help("set source.postgres.mode: replication, or choose target.postgres"))]
     StdoutSnapshot,
+    /// AWS, or what is there.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Aws(#[from] pgstream_aws_api::Error),
+    /// A database of RDS could not be prepared.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Provision(#[from] provision::Error),
+    /// Nothing says which database is meant.
+    #[error("no database is named")]
+    #[diagnostic(
+        code(usage::no_database),
+        help("give an identifier, an ARN or the host of an endpoint, or -c with a configuration whose URL has one")
+    )]
+    NoDatabase,
     /// A local resource failed.
     #[error("{doing}: {source}")]
     #[diagnostic(code(local::io), help("{help}"))]
@@ -88,7 +103,8 @@ impl Failure {
     /// 2 for what the user wrote, 1 for what happened.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Url { .. } | Self::StdoutSnapshot | Self::NobodyToAsk => 2,
+            Self::Config(_) | Self::Url { .. } | Self::StdoutSnapshot | Self::NobodyToAsk | Self::NoDatabase => 2,
+            Self::Aws(pgstream_aws_api::Error::NoRegion) | Self::Provision(provision::Error::NotAName { .. }) => 2,
             Self::Source(source::Error::SlotName { .. }) => 2,
             _ => 1,
         }

@@ -14,6 +14,7 @@ mod init;
 mod logs;
 mod output;
 mod progress;
+mod provision;
 mod run;
 mod snapshot;
 mod status;
@@ -55,6 +56,7 @@ async fn main() -> ExitCode {
 async fn execute(cli: &Cli, screen: &Screen, cancel: &CancellationToken) -> Result<bool, Failure> {
     let common = &cli.common;
     match &cli.command {
+        Command::Provision(arguments) => Box::pin(provision::run(arguments, common, cancel)).await,
         Command::Init(arguments) => init::run(arguments, common, cancel).await.map(|()| true),
         Command::Destroy(arguments) => destroy::run(arguments, common, cancel).await.map(|()| true),
         Command::Status(arguments) => status::run(arguments, common).await,
