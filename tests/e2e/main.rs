@@ -3,8 +3,10 @@
 
 mod replicator;
 
+mod check;
 mod crashes;
 mod disks;
+mod doctor;
 mod epochs;
 mod existing;
 mod handover;
