@@ -117,7 +117,7 @@ pub(crate) struct Comparison {
     pub(crate) wrong: Wrong,
     /// `{}` stands for the key.
     pub(crate) found: &'static str,
-    /// `{}` stands for the key.
+    /// `{}` stands for the key, `{ident}` for the key quoted as an identifier.
     pub(crate) fix: &'static str,
 }
 

@@ -5,7 +5,7 @@ use miette::Diagnostic as _;
 use pgstream_config::pattern::TableFilter;
 use pgstream_config::pipeline::{Mode, Pipeline, RolesMode, SnapshotMode, Target};
 use pgstream_engine::source::{self, InitSettings, Part};
-use pgstream_postgres::{Client, Error, Server, Session, quote_literal};
+use pgstream_postgres::{Client, Error, Server, Session, quote_ident, quote_literal};
 
 use crate::{
     catalogue,
@@ -236,7 +236,10 @@ async fn compare(plan: &Plan, it: &Comparison, here: &Client, there: &Client) ->
     let keys = wanted.iter().filter(|row| is_wanted(plan, row.get(0), row.get(1))).map(|row| row.get(2));
     Ok(keys
         .filter(wrong)
-        .map(|key| Instance { found: it.found.replace("{}", &key), fix: it.fix.replace("{}", &key) })
+        .map(|key| Instance {
+            found: it.found.replace("{}", &key),
+            fix: it.fix.replace("{}", &key).replace("{ident}", &quote_ident(&key)),
+        })
         .collect())
 }
 

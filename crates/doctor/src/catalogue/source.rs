@@ -152,7 +152,7 @@ pub(super) const CHECKS: &[Check] = &[
                     format('role %s may not read sequence %I.%I', current_user, n.nspname, c.relname),
                     format('GRANT SELECT ON SEQUENCE %I.%I TO %I;', n.nspname, c.relname, current_user)
              FROM ", user_tables!("'S'"), "
-             WHERE NOT has_sequence_privilege(c.oid, 'SELECT')",
+             WHERE NOT has_table_privilege(c.oid, 'SELECT')",
         )),
     },
     Check {
