@@ -3,9 +3,11 @@
 
 mod replicator;
 
+mod check;
 mod crashes;
 mod credentials;
 mod disks;
+mod doctor;
 mod epochs;
 mod existing;
 mod handover;

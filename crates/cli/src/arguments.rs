@@ -57,6 +57,14 @@ pub enum Command {
     Destroy(Destroy),
     /// Show how far everything is, and what is wrong; exit code 1 when something is
     Status(Status),
+    /// Look for everything that would stand in the way; changes nothing, exit code 1 when something does
+    Check(Check),
+    /// Explain errors
+    Doctor {
+        /// What to do.
+        #[command(subcommand)]
+        command: Doctor,
+    },
     /// Copy roles, schema and rows once; goes on where an earlier copy stopped
     Snapshot(Snapshot),
     /// Copy when the mode says so, then follow until stopped
@@ -293,6 +301,55 @@ pub struct Status {
     /// Report as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct Check {
+    /// The source.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Target database, instead of target.postgres.url
+    #[arg(long, value_name = "URL")]
+    pub target_url: Option<String>,
+    /// Fail for warnings, too
+    #[arg(long)]
+    pub strict: bool,
+    /// Only whether servers are reached and of the right kind (switches add up)
+    #[arg(long)]
+    pub connectivity: bool,
+    /// Only endpoints of RDS and Aurora
+    #[arg(long)]
+    pub aws: bool,
+    /// Only slot, WAL, publication
+    #[arg(long)]
+    pub replication: bool,
+    /// Only privileges
+    #[arg(long)]
+    pub access: bool,
+    /// Only tables and what they are made of
+    #[arg(long)]
+    pub schema: bool,
+    /// Only connections and limits
+    #[arg(long)]
+    pub resources: bool,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `doctor`.
+#[derive(Debug, Subcommand)]
+pub enum Doctor {
+    /// Say what an error text means and what to do; exit code 1 when it is not known
+    Explain {
+        /// The text; without it, standard input is read, e.g. a log
+        text: Option<String>,
+        /// Report as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `snapshot`.

@@ -6,8 +6,10 @@
 //! ```
 
 mod arguments;
+mod check;
 mod configure;
 mod destroy;
+mod doctor;
 mod failure;
 mod health;
 mod init;
@@ -60,6 +62,8 @@ async fn execute(cli: &Cli, screen: &Screen, cancel: &CancellationToken) -> Resu
         Command::Init(arguments) => init::run(arguments, common, cancel).await.map(|()| true),
         Command::Destroy(arguments) => destroy::run(arguments, common, cancel).await.map(|()| true),
         Command::Status(arguments) => status::run(arguments, common).await,
+        Command::Check(arguments) => Box::pin(check::run(arguments, common)).await,
+        Command::Doctor { command } => doctor::run(command),
         Command::Snapshot(arguments) => Box::pin(snapshot::run(arguments, common, screen, cancel)).await.map(|()| true),
         Command::Run(arguments) => Box::pin(run::run(arguments, common, screen, cancel)).await.map(|()| true),
         Command::Users(arguments) => Box::pin(users::run(arguments)).await.map(|()| true),

@@ -2,7 +2,7 @@
 //!
 //! All problems come at once: an operator who must ask somebody else for each right asks once.
 
-use pgstream_postgres::{Client, Server};
+use pgstream_postgres::{Client, Server, Session};
 
 use super::{
     Error, Problem,
@@ -139,6 +139,20 @@ pub(crate) async fn check(
     }
     let system_identifier = facts.system_identifier.unwrap_or_default();
     Ok(Plan { major, installed, tables, publication, keyless, slot, system_identifier })
+}
+
+/// What `init` would refuse, without anything being written. Empty when it would go on.
+///
+/// # Errors
+/// When the server cannot be reached or asked.
+pub async fn preflight(server: &Server, settings: &InitSettings) -> Result<Vec<Problem>, Error> {
+    let names = Names::with_slot(server.dsn().dbname(), settings.slot.as_deref())?;
+    let mut client = server.connect(&Session::new("pgstream-aws check")).await?;
+    match check(server, &mut client, &names, settings).await {
+        Ok(_) => Ok(Vec::new()),
+        Err(Error::Refused { problems, .. }) => Ok(problems),
+        Err(error) => Err(error),
+    }
 }
 
 fn refused(server: &Server, problems: Vec<Problem>) -> Error {

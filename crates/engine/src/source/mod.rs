@@ -28,6 +28,7 @@ pub mod slot;
 mod status;
 mod tables;
 
+pub use check::preflight;
 pub use destroy::destroy;
 pub use error::{Error, Problem};
 pub use init::{InitReport, InitSettings, init};

@@ -1,0 +1,156 @@
+//! Checks that compare the two servers.
+
+use super::user_tables;
+use crate::{
+    check::{
+        Ask::Compare,
+        Category::{Access, Connectivity, Schema},
+        Check, Comparison,
+        Severity::{Error, Warning},
+        Side::Target,
+        Wrong::{Missing, Present},
+    },
+    run::Plan,
+};
+
+/// Owners of what is copied, but roles that AWS makes and that are never copied.
+const OWNERS: &str = concat!(
+    "SELECT DISTINCT NULL, NULL, pg_get_userbyid(c.relowner)::text FROM ",
+    user_tables!("'r', 'p', 'S', 'v', 'm', 'f'"),
+    " WHERE pg_get_userbyid(c.relowner) NOT IN ('rdsadmin', 'rds_superuser', 'postgres')"
+);
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "connectivity.version",
+        category: Connectivity,
+        side: Target,
+        severity: Error,
+        why: "a definition or value of a newer server may not exist on an older one",
+        applies: |_| true,
+        ask: Compare(Comparison {
+            source: "SELECT NULL, NULL, (current_setting('server_version_num')::int / 10000)::text",
+            target: "SELECT generate_series(1, current_setting('server_version_num')::int / 10000)::text",
+            wrong: Missing,
+            found: "the target is older than the source, which is PostgreSQL {}",
+            fix: "use a target of version {} or newer",
+        }),
+    },
+    Check {
+        id: "schema.encoding",
+        category: Schema,
+        side: Target,
+        severity: Warning,
+        why: "text that the target's encoding does not have is refused",
+        applies: |_| true,
+        ask: Compare(Comparison {
+            source: "SELECT NULL, NULL, current_setting('server_encoding')",
+            target: "SELECT CASE current_setting('server_encoding') WHEN 'UTF8' THEN '*' ELSE current_setting('server_encoding') END",
+            wrong: Missing,
+            found: "the source is encoded in {}, the target in something else than that or UTF8",
+            fix: "create the target database with ENCODING '{}' TEMPLATE template0",
+        }),
+    },
+    Check {
+        id: "schema.locale",
+        category: Schema,
+        side: Target,
+        severity: Warning,
+        why: "text sorts differently on both sides: results, range partitions and constraints on order may differ",
+        applies: |_| true,
+        ask: Compare(Comparison {
+            source: "SELECT NULL, NULL, datcollate::text FROM pg_database WHERE datname = current_database()",
+            target: "SELECT datcollate::text FROM pg_database WHERE datname = current_database()",
+            wrong: Missing,
+            found: "the default collation of the source, {}, is not that of the target",
+            fix: "create the target database with LC_COLLATE '{}' TEMPLATE template0",
+        }),
+    },
+    Check {
+        id: "schema.extension",
+        category: Schema,
+        side: Target,
+        severity: Error,
+        why: "CREATE EXTENSION fails, and with it everything that uses its types and functions",
+        applies: |_| true,
+        ask: Compare(Comparison {
+            source: "SELECT NULL, NULL, extname::text FROM pg_extension",
+            target: "SELECT name::text FROM pg_available_extensions UNION SELECT extname::text FROM pg_extension",
+            wrong: Missing,
+            found: "extension {} is not available on the target",
+            fix: "install {} on the target (RDS: an engine version that has it, allowed by rds.allowed_extensions), or drop it \
+                  from the source",
+        }),
+    },
+    Check {
+        id: "schema.target_table_missing",
+        category: Schema,
+        side: Target,
+        severity: Error,
+        why: "rows are written into tables that must exist",
+        applies: |plan| !plan.copies_schema(),
+        ask: Compare(Comparison {
+            source: concat!(
+                "SELECT n.nspname::text, c.relname::text, format('%I.%I', n.nspname, c.relname) FROM ",
+                user_tables!("'r', 'p'")
+            ),
+            target: concat!("SELECT format('%I.%I', n.nspname, c.relname) FROM ", user_tables!("'r', 'p', 'v', 'f'")),
+            wrong: Missing,
+            found: "the target has no table {}",
+            fix: "copy the schema first: `pgstream-aws snapshot` with snapshot.mode: schema",
+        }),
+    },
+    Check {
+        id: "schema.target_not_empty",
+        category: Schema,
+        side: Target,
+        severity: Error,
+        why: "the copy creates these tables: it would stop at the first one",
+        applies: |plan| plan.copies_schema() && !plan.creates_database(),
+        ask: Compare(Comparison {
+            source: concat!(
+                "SELECT n.nspname::text, c.relname::text, format('%I.%I', n.nspname, c.relname) FROM ",
+                user_tables!("'r', 'p'")
+            ),
+            target: concat!(
+                "SELECT format('%I.%I', n.nspname, c.relname) FROM ",
+                user_tables!("'r', 'p', 'v', 'f', 'm'"),
+                " WHERE NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'pgstream')"
+            ),
+            wrong: Present,
+            found: "the target has {} already, and no record of a copy",
+            fix: "copy with --reset (builds the database anew beside, and swaps), or use an empty database",
+        }),
+    },
+    Check {
+        id: "access.owner_missing",
+        category: Access,
+        side: Target,
+        severity: Error,
+        why: "objects are given to the owners that they have on the source, and no roles are copied",
+        applies: Plan::needs_owners,
+        ask: Compare(Comparison {
+            source: OWNERS,
+            target: "SELECT rolname::text FROM pg_roles",
+            wrong: Missing,
+            found: "role {} owns objects of the source and is not on the target",
+            fix: "CREATE ROLE {ident}; or set no_owner: true, or a roles_snapshot_mode",
+        }),
+    },
+    Check {
+        id: "access.createrole",
+        category: Access,
+        side: Target,
+        severity: Error,
+        why: "roles that the target lacks are created: `permission denied to create role`",
+        applies: Plan::copies_roles,
+        ask: Compare(Comparison {
+            source: OWNERS,
+            target: "SELECT rolname::text FROM pg_roles
+                     UNION SELECT '*' FROM pg_roles WHERE rolname = current_user AND (rolcreaterole OR rolsuper)",
+            wrong: Missing,
+            found: "role {} must be created on the target, and the connecting role lacks CREATEROLE",
+            fix: "as an administrator: CREATE ROLE {ident}; or give the connecting role CREATEROLE",
+        }),
+    },
+];

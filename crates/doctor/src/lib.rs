@@ -1,0 +1,26 @@
+//! What stands in the way, found before it bites, and explained when it has bitten.
+//!
+//! ```text
+//!  source ─┐                      ┌─ a query that lists what is wrong
+//!  target ─┼─> catalogue of checks┼─ a comparison of both sides         ──> Report { findings }
+//!  URLs   ─┘                      └─ a statement tried and rolled back
+//!
+//!  error text ──> explain() ──> Diagnosis { cause, fix }
+//! ```
+//!
+//! Checks change nothing: sessions read, and what is tried is rolled back. A check that could not be made is a finding by
+//! itself, so that silence always means "looked, and found nothing".
+
+mod catalogue;
+mod check;
+mod endpoint;
+mod explain;
+mod reference;
+mod report;
+mod run;
+
+pub use check::{Category, Severity, Side};
+pub use explain::{Diagnosis, diagnoses, explain};
+pub use reference::reference;
+pub use report::{Finding, Instance, Report};
+pub use run::{Plan, check};

@@ -1,0 +1,58 @@
+//! docs/checks.md, from the catalogue.
+
+use crate::{catalogue, endpoint};
+
+/// One paragraph per check, in the order of the catalogue.
+#[must_use]
+pub fn reference() -> String {
+    let mut text = String::new();
+    let mut paragraph = |id: &str, kind: &str, why: &str| {
+        text.push_str(&format!("### {id}\n\n{kind}. Why: {why}.\n\n"));
+    };
+    for check in endpoint::ENDPOINTS {
+        let severity = if check.id.starts_with("aws.") { "Error" } else { "Warning" };
+        paragraph(check.id, &format!("{severity}, by the name of the host. Fix: {}", check.fix), check.why);
+    }
+    for check in catalogue::all() {
+        let severity = match check.severity {
+            crate::Severity::Error => "Error",
+            crate::Severity::Warning => "Warning",
+            crate::Severity::Notice => "Notice",
+        };
+        paragraph(check.id, &format!("{severity}, {}", check.side.name()), check.why);
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, fs, path::Path};
+
+    use super::*;
+
+    const BEGIN: &str = "<!-- generated -->\n";
+
+    #[test]
+    fn identifiers_are_unique_and_begin_with_their_category() {
+        let mut seen = HashSet::new();
+        for check in catalogue::all() {
+            assert!(check.id.starts_with(&format!("{}.", check.category.name())), "{}", check.id);
+            assert!(seen.insert(check.id), "{} is there twice", check.id);
+        }
+    }
+
+    #[test]
+    fn the_reference_of_checks_is_current() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/checks.md");
+        let page = fs::read_to_string(&path).unwrap();
+        let (head, _) = page.split_once(BEGIN).unwrap();
+        let right = format!("{head}{BEGIN}\n{}", reference());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&path, right).unwrap();
+        } else {
+            assert_eq!(page, right, "UPDATE_DOCS=1 cargo nextest run -p pgstream-doctor reference");
+        }
+    }
+}

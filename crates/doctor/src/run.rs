@@ -1,0 +1,289 @@
+//! Asks both servers at once, and changes nothing on either.
+
+use futures::future::join_all;
+use miette::Diagnostic as _;
+use pgstream_config::pattern::TableFilter;
+use pgstream_config::pipeline::{Mode, Pipeline, RolesMode, SnapshotMode, Target};
+use pgstream_engine::source::{self, InitSettings, Part};
+use pgstream_postgres::{Client, Error, Server, Session, quote_ident, quote_literal};
+
+use crate::{
+    catalogue,
+    check::{Ask, Category, Check, Comparison, Severity, Side, Wrong},
+    endpoint,
+    report::{Finding, Instance, Report},
+};
+
+/// At most so many instances of one finding are listed; the rest is counted.
+const LISTED: usize = 20;
+
+/// What is about to be done, as far as it decides what must hold.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pipeline: Pipeline,
+    slot: String,
+    categories: Vec<Category>,
+}
+
+impl Plan {
+    /// All checks that matter to a pipeline; of these categories, or of all when none is given.
+    ///
+    /// # Errors
+    /// When the slot's name is not one.
+    pub fn new(pipeline: &Pipeline, source: &Server, categories: &[Category]) -> Result<Self, source::Error> {
+        let names = source::Names::with_slot(source.dsn().dbname(), pipeline.source.slot.as_deref())?;
+        Ok(Self { pipeline: pipeline.clone(), slot: names.slot, categories: categories.to_vec() })
+    }
+
+    pub(crate) fn follows(&self) -> bool {
+        self.pipeline.mode != Mode::Snapshot
+    }
+
+    pub(crate) fn copies(&self) -> bool {
+        self.pipeline.mode != Mode::Replication
+    }
+
+    pub(crate) fn copies_schema(&self) -> bool {
+        self.copies() && self.pipeline.snapshot.mode != SnapshotMode::Data
+    }
+
+    pub(crate) fn creates_database(&self) -> bool {
+        let schema = &self.pipeline.snapshot.schema;
+        self.copies_schema() && (schema.clean_target_db || schema.create_target_db)
+    }
+
+    pub(crate) fn copies_roles(&self) -> bool {
+        self.copies_schema()
+            && self.pipeline.snapshot.schema.roles != RolesMode::Disabled
+            && !self.pipeline.snapshot.schema.no_owner
+    }
+
+    pub(crate) fn needs_owners(&self) -> bool {
+        let schema = &self.pipeline.snapshot.schema;
+        self.copies_schema() && schema.roles == RolesMode::Disabled && !schema.no_owner
+    }
+
+    pub(crate) fn copies_passwords(&self) -> bool {
+        self.copies_roles() && self.pipeline.snapshot.schema.roles == RolesMode::Enabled
+    }
+
+    pub(crate) fn disables_triggers(&self) -> bool {
+        matches!(&self.pipeline.target, Some(Target::Postgres(target)) if target.disable_triggers == Some(true))
+    }
+
+    fn wants(&self, category: Category) -> bool {
+        self.categories.is_empty() || self.categories.contains(&category)
+    }
+
+    fn tables(&self) -> &TableFilter {
+        if self.copies() { &self.pipeline.snapshot.tables } else { &self.pipeline.stream.tables }
+    }
+
+    /// Sessions that the copy opens on each side, and one to decide.
+    fn connections(&self) -> usize {
+        let snapshot = &self.pipeline.snapshot;
+        snapshot.table_workers.get().max(snapshot.schema_workers.get()) + 1
+    }
+
+    /// Names and numbers in the place of their marks.
+    fn fill(&self, sql: &str) -> String {
+        sql.replace("{slot}", &quote_literal(&self.slot)).replace("{connections}", &self.connections().to_string())
+    }
+}
+
+/// Makes all checks. What cannot be asked is a finding, so this does not fail.
+pub async fn check(plan: &Plan, source: &Server, target: Option<&Server>) -> Report {
+    let mut findings = Vec::new();
+    let mut checked = endpoints(plan, source, target, &mut findings);
+    let session = Session::new("pgstream-aws check");
+    let there = async {
+        match target {
+            Some(server) => Some(server.connect(&session).await),
+            None => None,
+        }
+    };
+    let (here, there) = futures::join!(Box::pin(source.connect(&session)), Box::pin(there));
+    checked += 1 + usize::from(target.is_some());
+    let here = connected(here, Side::Source, &mut findings);
+    let there = there.and_then(|there| connected(there, Side::Target, &mut findings));
+
+    let mine: Vec<&Check> =
+        catalogue::all().filter(|check| (check.applies)(plan) && plan.wants(check.category)).collect();
+    // Sessions answer one after the other what is sent at once; the round trip is paid once.
+    let asked = mine.iter().filter_map(|check| {
+        let answer = match (&check.ask, check.side) {
+            (Ask::Compare(comparison), _) => Question::Compare(comparison, here.as_ref()?, there.as_ref()?),
+            (Ask::Rows(sql), Side::Source) => Question::Rows(sql, here.as_ref()?),
+            (Ask::Rows(sql), Side::Target) => Question::Rows(sql, there.as_ref()?),
+            // Tried below, alone: a transaction belongs to the whole session.
+            (Ask::Try(..), _) => return None,
+        };
+        Some(async move { (*check, answer.ask(plan).await) })
+    });
+    let (answers, required) = futures::join!(join_all(asked), Box::pin(required_by_init(plan, source, here.is_some())));
+    let (asked, problems) = required;
+    checked += answers.len() + asked;
+    for (check, answer) in answers {
+        findings.extend(finding(check, answer));
+    }
+    findings.extend(problems);
+    for check in &mine {
+        let client = if check.side == Side::Source { &here } else { &there };
+        if let (Ask::Try(sql, fix), Some(client)) = (&check.ask, client) {
+            checked += 1;
+            findings.extend(finding(check, attempt(client, sql, fix).await));
+        }
+    }
+    findings.sort_by_key(|finding| (finding.severity, finding.category));
+    Report { checked, findings }
+}
+
+fn endpoints(plan: &Plan, source: &Server, target: Option<&Server>, findings: &mut Vec<Finding>) -> usize {
+    let mut wrong = endpoint::wrong(source.dsn().host_names(), Side::Source);
+    if let Some(target) = target {
+        wrong.extend(endpoint::wrong(target.dsn().host_names(), Side::Target));
+    }
+    for (check, side, found) in wrong {
+        let category = if check.id.starts_with("aws.") { Category::Aws } else { Category::Connectivity };
+        let severity = if category == Category::Aws { Severity::Error } else { Severity::Warning };
+        if plan.wants(category) {
+            let instances = vec![Instance { found, fix: check.fix.to_owned() }];
+            findings.push(Finding { id: check.id.into(), category, side, severity, why: check.why.into(), instances });
+        }
+    }
+    endpoint::ENDPOINTS.len()
+}
+
+/// The session, or a finding. Without a session nothing else can be said, so this is told whatever was asked for.
+fn connected(result: Result<Client, Error>, side: Side, findings: &mut Vec<Finding>) -> Option<Client> {
+    let error = match result {
+        Ok(client) => return Some(client),
+        Err(error) => error,
+    };
+    findings.push(Finding {
+        id: format!("connectivity.{}", side.name()),
+        category: Category::Connectivity,
+        side,
+        severity: Severity::Error,
+        why: "nothing can be done or checked there".to_owned(),
+        instances: vec![Instance { found: error.to_string(), fix: remedy(&error) }],
+    });
+    None
+}
+
+/// `init` knows best what it requires: it is asked for everything up to its first write.
+async fn required_by_init(plan: &Plan, source: &Server, reachable: bool) -> (usize, Vec<Finding>) {
+    let wanted = plan.wants(Category::Replication) || plan.wants(Category::Access);
+    if !plan.follows() || !reachable || !wanted {
+        return (0, Vec::new());
+    }
+    let settings = InitSettings {
+        slot: Some(plan.slot.clone()),
+        tables: plan.pipeline.stream.tables.clone(),
+        part: Part::All,
+        failover: false,
+    };
+    let why = "`init` would refuse to prepare the source";
+    let of = |id: String, found: String, fix: String| {
+        let category = if id.ends_with("privilege") { Category::Access } else { Category::Replication };
+        let instances = vec![Instance { found, fix }];
+        Finding { id, category, side: Side::Source, severity: Severity::Error, why: why.to_owned(), instances }
+    };
+    let findings = match source::preflight(source, &settings).await {
+        Ok(problems) => problems.into_iter().map(|it| of(it.code.to_owned(), it.message, it.fix)).collect(),
+        Err(error) => {
+            let code = error.code().map_or_else(|| "replication.init".to_owned(), |code| code.to_string());
+            let help = error.help().map(|help| help.to_string()).unwrap_or_default();
+            vec![of(code, error.to_string(), help)]
+        }
+    };
+    (1, findings.into_iter().filter(|finding| plan.wants(finding.category)).collect())
+}
+
+/// A question with the sessions that it goes to.
+enum Question<'a> {
+    Rows(&'a str, &'a Client),
+    Compare(&'a Comparison, &'a Client, &'a Client),
+}
+
+impl Question<'_> {
+    async fn ask(self, plan: &Plan) -> Result<Vec<Instance>, Error> {
+        match self {
+            Self::Rows(sql, client) => rows(plan, client, sql).await,
+            Self::Compare(comparison, here, there) => compare(plan, comparison, here, there).await,
+        }
+    }
+}
+
+async fn rows(plan: &Plan, client: &Client, sql: &str) -> Result<Vec<Instance>, Error> {
+    let rows = client.query(&plan.fill(sql), &[]).await.map_err(client.failed("checking"))?;
+    let wanted = rows.iter().filter(|row| is_wanted(plan, row.get(0), row.get(1)));
+    let mut found: Vec<Instance> = wanted.map(|row| Instance { found: row.get(2), fix: row.get(3) }).collect();
+    found.sort_by(|a, b| a.found.cmp(&b.found));
+    found.dedup_by(|a, b| a.found == b.found);
+    Ok(found)
+}
+
+async fn compare(plan: &Plan, it: &Comparison, here: &Client, there: &Client) -> Result<Vec<Instance>, Error> {
+    let (wanted, present) = futures::join!(here.query(it.source, &[]), there.query(it.target, &[]));
+    let wanted = wanted.map_err(here.failed("checking"))?;
+    let present: Vec<String> =
+        present.map_err(there.failed("checking"))?.iter().map(|row| row.get::<_, String>(0)).collect();
+    let wrong = |key: &String| {
+        let there = present.iter().any(|present| present == key || present == "*");
+        there == (it.wrong == Wrong::Present)
+    };
+    let keys = wanted.iter().filter(|row| is_wanted(plan, row.get(0), row.get(1))).map(|row| row.get(2));
+    Ok(keys
+        .filter(wrong)
+        .map(|key| Instance {
+            found: it.found.replace("{}", &key),
+            fix: it.fix.replace("{}", &key).replace("{ident}", &quote_ident(&key)),
+        })
+        .collect())
+}
+
+/// A row that is about no table is always wanted.
+fn is_wanted(plan: &Plan, schema: Option<&str>, table: Option<&str>) -> bool {
+    match (schema, table) {
+        (Some(schema), Some(table)) => plan.tables().wants_schema(schema, table),
+        _ => true,
+    }
+}
+
+async fn attempt(client: &Client, sql: &str, fix: &str) -> Result<Vec<Instance>, Error> {
+    client.batch_execute("BEGIN").await.map_err(client.failed("checking"))?;
+    let tried = client.batch_execute(sql).await.map_err(client.failed("trying it"));
+    client.batch_execute("ROLLBACK").await.map_err(client.failed("checking"))?;
+    match tried {
+        Err(error) if error.sqlstate().is_some() => {
+            Ok(vec![Instance { found: error.to_string(), fix: fix.to_owned() }])
+        }
+        other => other.map(|()| Vec::new()),
+    }
+}
+
+fn finding(check: &Check, answer: Result<Vec<Instance>, Error>) -> Option<Finding> {
+    let (severity, mut instances) = match answer {
+        Ok(instances) => (check.severity, instances),
+        Err(error) => {
+            let found = format!("the check could not be made: {error}");
+            (Severity::Warning, vec![Instance { found, fix: remedy(&error) }])
+        }
+    };
+    if instances.is_empty() {
+        return None;
+    }
+    let more = instances.len().saturating_sub(LISTED);
+    instances.truncate(LISTED);
+    if more > 0 {
+        let (found, fix) = (format!("and {more} more"), "as above, for each".to_owned());
+        instances.push(Instance { found, fix });
+    }
+    let (id, why) = (check.id.to_owned(), check.why.to_owned());
+    Some(Finding { id, category: check.category, side: check.side, severity, why, instances })
+}
+
+fn remedy(error: &Error) -> String {
+    error.remedy().map(|remedy| remedy.into_owned()).unwrap_or_default()
+}
