@@ -3,6 +3,7 @@
 
 mod replicator;
 
+mod aws;
 mod check;
 mod crashes;
 mod credentials;

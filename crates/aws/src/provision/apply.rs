@@ -138,7 +138,7 @@ impl Database {
         let id = loop {
             let plan = run.settled_plan(direction).await?;
             let id = plan.inspection.id.clone();
-            refuse(&plan)?;
+            refuse(&plan, run.calls.len())?;
             let reboot_skipped = |step: &&Step| limits.reboot || !matches!(step, Step::Reboot { .. });
             pending = pending || (!limits.reboot && plan.reboots());
             let Some(step) = plan.steps.iter().find(reboot_skipped) else { break id };
@@ -179,12 +179,12 @@ impl Database {
     }
 }
 
-fn refuse(plan: &Plan) -> Result<(), Error> {
+fn refuse(plan: &Plan, changes: usize) -> Result<(), Error> {
     match plan.blockers.is_empty() {
         true => Ok(()),
         false => {
             let blockers = plan.blockers.iter().cloned().map(BlockerError).collect();
-            Err(Error::Blocked { id: plan.inspection.id.clone(), blockers })
+            Err(Error::Blocked { id: plan.inspection.id.clone(), changes, blockers })
         }
     }
 }
@@ -245,7 +245,7 @@ impl<R: FnMut(Event) + Send> Run<'_, R> {
     fn waited(&self, id: &str) -> Error {
         let state =
             self.seen.as_ref().map_or_else(String::new, |seen| format!("{}, its group {}", seen.status, seen.apply));
-        Error::Waited { id: id.to_owned(), state, minutes: self.limits.timeout.as_secs() / 60 }
+        Error::Waited { id: id.to_owned(), state, seconds: self.limits.timeout.as_secs() }
     }
 
     /// Makes the call, and waits until the API knows of it.

@@ -65,17 +65,19 @@ pub enum Error {
         version: String,
     },
     /// Something is in the way.
-    #[error("{id} cannot be prepared: nothing was changed")]
+    #[error("{id} cannot be prepared: {}", stopped_after(*changes))]
     #[diagnostic(code(aws::provision::blocked), help("mend what is listed, then run the same command again"))]
     Blocked {
         /// The database.
         id: String,
+        /// Calls that had changed something by then.
+        changes: usize,
         /// Each with its fix.
         #[related]
         blockers: Vec<BlockerError>,
     },
     /// It takes too long.
-    #[error("{id} is still {state} after {minutes} minutes")]
+    #[error("{id} is still {state} after {seconds} s")]
     #[diagnostic(
         code(aws::provision::timeout),
         help("see the events of the database in the RDS console; run the same command again to go on waiting")
@@ -86,7 +88,7 @@ pub enum Error {
         /// Status, and that of its group.
         state: String,
         /// How long.
-        minutes: u64,
+        seconds: u64,
     },
     /// A reboot did not help.
     #[error("{id} was rebooted, and still {state}")]
@@ -116,3 +118,11 @@ pub enum Error {
 #[error("[{}] {}", .0.code, .0.message)]
 #[diagnostic(help("{}", .0.fix))]
 pub struct BlockerError(pub Blocker);
+
+fn stopped_after(changes: usize) -> String {
+    match changes {
+        0 => "nothing was changed".to_owned(),
+        1 => "stopped after 1 change".to_owned(),
+        many => format!("stopped after {many} changes"),
+    }
+}
