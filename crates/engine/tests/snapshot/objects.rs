@@ -87,9 +87,9 @@ async fn what_lies_in_a_tablespace_comes_to_a_target_without_it() {
     assert_eq!(there.scalar::<i64>("SELECT count(*) FROM pg_indexes WHERE tablename = 't'").await, 2);
 }
 
-/// The server makes it, as the user that it runs as.
+/// The server makes it, as the user that it runs as. The row has to be read by somebody, or the pipe breaks.
 async fn make_directory(cluster: &Cluster, directory: &std::path::Path) {
-    let make = format!("COPY (SELECT 1) TO PROGRAM 'mkdir -p {}'", directory.display());
+    let make = format!("COPY (SELECT 1) TO PROGRAM 'cat >/dev/null && mkdir -p {}'", directory.display());
     cluster.client("postgres").await.batch(&make).await;
 }
 
