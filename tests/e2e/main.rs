@@ -7,6 +7,8 @@ mod aws;
 mod check;
 mod crashes;
 mod credentials;
+// Full disks are made by preloading a library, which is done in the way of Linux.
+#[cfg(target_os = "linux")]
 mod disks;
 mod doctor;
 mod epochs;

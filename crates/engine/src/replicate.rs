@@ -5,7 +5,10 @@
 //!                          └── transient error: again, goes on where it stopped
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use pgstream_config::pipeline::{Mode, Pipeline, Retry, Target};
 use pgstream_postgres::{Class, Client, Server, Session};
@@ -166,7 +169,8 @@ async fn patiently<T>(
     tell: &(impl Fn(Milestone<'_>) + Sync),
     attempt: impl AsyncFn() -> Result<T, Error>,
 ) -> Result<Option<T>, Error> {
-    let mut tries = 0;
+    let retry = run.pipeline.source.retry;
+    let (mut tries, mut failing_since) = (0, None);
     loop {
         let error = tokio::select! {
             biased;
@@ -177,11 +181,12 @@ async fn patiently<T>(
                 Err(error) => error,
             },
         };
-        if error.class() != Class::Transient || !may_retry(run.pipeline.source.retry, tries) {
+        let failing = failing_since.get_or_insert_with(Instant::now).elapsed();
+        if error.class() != Class::Transient || !may_retry(retry, tries, failing) {
             return Err(error);
         }
         tries += 1;
-        let wait = run.pipeline.source.retry.wait(tries);
+        let wait = retry.wait(tries);
         tell(Milestone::CopyRetried { error: &error, wait });
         tokio::select! {
             () = cancel.cancelled() => return Ok(None),
@@ -190,8 +195,8 @@ async fn patiently<T>(
     }
 }
 
-fn may_retry(retry: Retry, tries: usize) -> bool {
-    retry.max_retries.is_none_or(|limit| tries < limit)
+fn may_retry(retry: Retry, tries: usize, failing: Duration) -> bool {
+    retry.max_retries.is_none_or(|limit| tries < limit) && retry.max_elapsed.is_none_or(|limit| failing < limit)
 }
 
 /// Whether the copy that the stream goes on from is complete; a target that does not exist yet holds none, and one that
