@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Error, Problem, SCHEMA,
+    Error, Problem, SCHEMA, capture,
     error::list,
     identity::{self, Back, Changed},
     lock, migrate,
@@ -169,6 +169,7 @@ async fn drop_relations(client: &mut Client, relations: &[String], schema: bool)
     let run = async {
         let tx = client.transaction().await?;
         lock::limit_wait(&tx).await?;
+        capture::drop(&tx).await?;
         let (sequences, tables): (Vec<&String>, Vec<&String>) =
             relations.iter().partition(|name| *name == "xid_serial");
         for (kind, names) in [("TABLE", tables), ("SEQUENCE", sequences)] {
@@ -431,6 +432,8 @@ async fn contents(client: &Client) -> Result<Option<Contents>, ServerError> {
                           WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid
                             AND NOT EXISTS (SELECT FROM pg_class c WHERE d.classid = 'pg_class'::regclass
                                             AND c.oid = d.objid AND c.relname = ANY ($2::text[]))
+                            AND NOT EXISTS (SELECT FROM pg_proc p WHERE d.classid = 'pg_proc'::regclass
+                                            AND p.oid = d.objid AND p.proname ~ '^ddl_')
                           ORDER BY 1),
                     nspowner::regrole::text, pg_has_role(nspowner, 'USAGE')
              FROM pg_namespace n WHERE nspname = $1",

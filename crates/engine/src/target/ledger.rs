@@ -56,20 +56,48 @@ impl Snapshot {
     }
 }
 
-/// The copy of one table.
+/// Stands in the ledger instead of a snapshot while a table waits to be copied again.
+pub const STALE: &str = "stale";
+
+/// The copy of one table, or of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copied {
-    /// What the copy was read under.
-    pub snapshot: Snapshot,
-    /// Nothing that committed at or after this position is in the copy.
-    pub snapshot_lsn: Lsn,
+pub enum Copied {
+    /// It was read under a snapshot.
+    Under {
+        /// The snapshot.
+        snapshot: Snapshot,
+        /// Nothing that committed at or after this position is in the copy.
+        snapshot_lsn: Lsn,
+    },
+    /// It is still to be copied again, after a schema change: until then no row of it is applied.
+    Stale,
 }
 
 impl Copied {
     /// Whether the rows of the source transaction `xid`, whose commit record starts at `commit`, are in the copy.
     #[must_use]
     pub fn holds(&self, xid: u32, commit: Lsn) -> bool {
-        commit < self.snapshot_lsn && self.snapshot.sees(xid)
+        match self {
+            Self::Under { snapshot, snapshot_lsn } => commit < *snapshot_lsn && snapshot.sees(xid),
+            Self::Stale => true,
+        }
+    }
+
+    /// Whether it can hold a transaction that commits at or after `position`.
+    #[must_use]
+    pub fn reaches(&self, position: Lsn) -> bool {
+        match self {
+            Self::Under { snapshot_lsn, .. } => position < *snapshot_lsn,
+            Self::Stale => true,
+        }
+    }
+
+    /// Reads what the ledger says.
+    ///
+    /// # Errors
+    /// When it is no snapshot.
+    pub fn parse(snapshot: &str, snapshot_lsn: Lsn) -> Result<Self, ParseSnapshotError> {
+        Ok(if snapshot == STALE { Self::Stale } else { Self::Under { snapshot: snapshot.parse()?, snapshot_lsn } })
     }
 }
 
@@ -77,6 +105,7 @@ impl Copied {
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     tables: HashMap<TableName, Copied>,
+    schema: Option<Copied>,
 }
 
 impl Ledger {
@@ -96,12 +125,28 @@ impl Ledger {
         let mut tables = HashMap::with_capacity(rows.len());
         for row in rows {
             let table = TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
-            let copied = Copied { snapshot: row.get::<_, &str>(2).parse()?, snapshot_lsn: row.get(3) };
+            let copied = Copied::parse(row.get(2), row.get(3))?;
             if tables.insert(table.clone(), copied).is_some() {
                 return Err(LedgerError::HalfCopied { table });
             }
         }
-        Ok(Self { tables })
+        let row = client
+            .query_opt("SELECT snapshot, snapshot_lsn FROM pgstream.schema_snapshot WHERE source = $1", &[&slot])
+            .await
+            .map_err(client.failed("reading pgstream.schema_snapshot"))?;
+        let schema = row.map(|row| Copied::parse(row.get(0), row.get(1))).transpose()?;
+        Ok(Self { tables, schema })
+    }
+
+    /// The copy of the schema, if it was copied.
+    #[must_use]
+    pub fn schema(&self) -> Option<&Copied> {
+        self.schema.as_ref()
+    }
+
+    /// Takes note of a table that was copied again.
+    pub fn renew(&mut self, table: TableName, copied: Copied) {
+        self.tables.insert(table, copied);
     }
 
     /// The copy of a table, if it was copied.
@@ -190,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_commit_after_the_snapshot_position_is_never_in_the_copy() {
-        let copied = Copied { snapshot: "10:10:".parse().unwrap(), snapshot_lsn: Lsn(1000) };
+        let copied = Copied::parse("10:10:", Lsn(1000)).unwrap();
         assert!(copied.holds(9, Lsn(999)));
         assert!(!copied.holds(9, Lsn(1000)));
         assert!(!copied.holds(10, Lsn(999)));
