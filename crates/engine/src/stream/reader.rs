@@ -449,7 +449,9 @@ impl Reader {
     fn schema_change(&mut self, id: RelationId, row: Tuple<'_>, xid: u32, commit: Lsn) -> Result<(), Error> {
         let Some(log) = self.versions.get(&id) else { return Ok(()) };
         let mut ddl = schema::read(log, row, commit)?;
-        schema::without_copied(&mut ddl.record, &self.ledger, xid, commit);
+        if schema::is_copied(&mut ddl.record, &self.ledger, xid, commit) {
+            return Ok(());
+        }
         let renamed: Vec<_> = self
             .versions
             .iter()
@@ -458,9 +460,7 @@ impl Reader {
         for (id, version) in renamed {
             self.adopt(id, version);
         }
-        if !ddl.record.changes.is_empty() || ddl.record.failure.is_some() {
-            self.ddl = Some(Box::new(ddl));
-        }
+        self.ddl = Some(Box::new(ddl));
         Ok(())
     }
 

@@ -63,11 +63,11 @@ fn text<'a>(cell: Option<Cell<'a>>) -> Option<&'a str> {
     }
 }
 
-/// Leaves out what the copy already holds.
-pub fn without_copied(record: &mut Record, ledger: &SharedLedger, xid: u32, commit: Lsn) {
+/// Leaves out what the copy already holds; whether all of it.
+pub fn is_copied(record: &mut Record, ledger: &SharedLedger, xid: u32, commit: Lsn) -> bool {
     let ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-    if ledger.schema().is_some_and(|copied| copied.holds(xid, commit)) {
-        record.failure = None;
+    if ledger.schema().is_some_and(|copied| copied.holds_schema(xid, commit)) {
+        return true;
     }
     record.changes.retain(|change| {
         let table = match change {
@@ -76,10 +76,9 @@ pub fn without_copied(record: &mut Record, ledger: &SharedLedger, xid: u32, comm
             }
             _ => None,
         };
-        // A table that waits to be copied again is altered all the same.
-        let table = table.filter(|copied| **copied != Copied::Stale);
-        !table.or(ledger.schema()).is_some_and(|copied| copied.holds(xid, commit))
+        !table.is_some_and(|copied| copied.holds_schema(xid, commit))
     });
+    false
 }
 
 /// A relation whose schema or types have other names now; the walsender does not always describe it again.

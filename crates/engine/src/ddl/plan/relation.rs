@@ -9,6 +9,12 @@ use super::{
 
 pub(super) fn table(plan: &mut Plan, versions: &Versions<Relation>) {
     if dropped(plan, versions, |t| format!("DROP TABLE IF EXISTS {}", t.table())) {
+        // Tables that reference each other let go of each other first.
+        for key in versions.was.iter().flat_map(|was| &was.constraints).filter(|c| c.kind == 'f' && !c.inherited) {
+            let table = versions.was.as_ref().map(|was| was.table().to_string()).unwrap_or_default();
+            let name = quote_ident(&key.name);
+            plan.remove.push(format!("ALTER TABLE IF EXISTS {table} DROP CONSTRAINT IF EXISTS {name}"));
+        }
         return;
     }
     let (was, Some(is)) = (versions.was.as_ref(), versions.is.as_ref()) else { return };
@@ -29,9 +35,9 @@ pub(super) fn table(plan: &mut Plan, versions: &Versions<Relation>) {
             table_options(plan, was, is);
         }
     }
+    belong(plan, was, is);
     parts::constraints(plan, was, is);
     parts::indexes(plan, was, is);
-    belong(plan, was, is);
     parts::triggers(plan, was, is);
     parts::rules(plan, was, is);
     parts::policies(plan, was, is);

@@ -12,7 +12,7 @@ CREATE TABLE pgstream.ddl_objects (
     -- table, view, sequence, ...
     class       text    NOT NULL,
     definition  jsonb   NOT NULL,
-    -- oids of what hangs on it and can be dropped by itself
+    -- oids of what hangs on it and can be dropped by itself, and of parents
     parts       oid[]   NOT NULL,
     PRIMARY KEY (classid, objid)
 );
@@ -210,7 +210,9 @@ CREATE FUNCTION pgstream.ddl_type(whole oid) RETURNS jsonb
 CREATE FUNCTION pgstream.ddl_function(whole oid) RETURNS jsonb
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN (
     SELECT jsonb_build_object(
-               'schema', n.nspname, 'name', p.proname, 'arguments', pg_get_function_identity_arguments(p.oid),
+               'schema', n.nspname, 'name', p.proname, 
+               'arguments', (SELECT coalesce(string_agg(format_type(a.type, NULL), ', ' ORDER BY a.n), '')
+                               FROM unnest(p.proargtypes) WITH ORDINALITY AS a(type, n)),
                'owner', pg_get_userbyid(p.proowner), 'kind', p.prokind, 'result', pg_get_function_result(p.oid),
                'grants', pgstream.ddl_grants(p.proacl, 'f', p.proowner),
                'comment', obj_description(p.oid, 'pg_proc'),

@@ -222,11 +222,11 @@ CREATE FUNCTION pgstream.ddl_describe(class text, whole oid) RETURNS jsonb
         WHEN 'default_privileges' THEN pgstream.ddl_default_privileges(whole)
     END); END $$;
 
--- What hangs on an object and can be dropped by itself.
+-- What hangs on an object and can be dropped by itself, and the parents that it can be separated from.
 CREATE FUNCTION pgstream.ddl_parts(definition jsonb) RETURNS oid[]
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN (
     SELECT coalesce(array_agg(DISTINCT (part.id #>> '{}')::oid), '{}')
       FROM unnest(ARRAY['$.columns[*].default_id', '$.constraints[*].id', '$.constraints[*].index_id', '$.indexes[*].id',
-                        '$.triggers[*].id', '$.rules[*].id', '$.policies[*].id']::jsonpath[]) AS path,
+                        '$.triggers[*].id', '$.rules[*].id', '$.policies[*].id', '$.parents[*].id']::jsonpath[]) AS path,
            jsonb_path_query(definition, path) AS part(id)
      WHERE jsonb_typeof(part.id) = 'number'); END $$;

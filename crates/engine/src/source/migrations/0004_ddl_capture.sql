@@ -122,7 +122,7 @@ BEGIN
         'must_copy', old IS NOT NULL AND new IS NOT NULL AND pgstream.ddl_must_copy(rewritten, old, new));
 END $$;
 
--- Tables whose definition follows from that of another: descendants, and tables of a composite type.
+-- Tables whose definition follows from that of another: descendants, also those until now, and tables of a composite type.
 CREATE FUNCTION pgstream.ddl_descendants(of_class text, whole oid) RETURNS SETOF oid
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$ BEGIN
     IF of_class = 'type' THEN
@@ -131,6 +131,9 @@ CREATE FUNCTION pgstream.ddl_descendants(of_class text, whole oid) RETURNS SETOF
         RETURN QUERY
         WITH RECURSIVE below(oid, depth) AS (
             SELECT inhrelid, 1 FROM pg_inherits WHERE inhparent = whole
+            UNION
+            SELECT o.objid, 1 FROM pgstream.ddl_objects o
+             WHERE o.parts @> ARRAY[whole] AND o.definition->'parents' @> jsonb_build_array(jsonb_build_object('id', whole::bigint))
             UNION
             SELECT i.inhrelid, below.depth + 1 FROM below JOIN pg_inherits i ON i.inhparent = below.oid)
         SELECT below.oid FROM below GROUP BY 1 ORDER BY max(below.depth), 1;
@@ -167,9 +170,9 @@ BEGIN
         END IF;
         FOR descendant IN SELECT * FROM pgstream.ddl_descendants(object.class, object.whole) LOOP
             CONTINUE WHEN format('%s %s', 'pg_class'::regclass::oid, descendant) = ANY (seen);
-            seen := seen || format('%s %s', 'pg_class'::regclass::oid, descendant);
             SELECT * INTO object FROM pgstream.ddl_whole('pg_class'::regclass, descendant);
             CONTINUE WHEN object.class IS NULL;
+            seen := seen || format('%s %s', object.whole_class, object.whole);
             difference := pgstream.ddl_difference(object.class, object.whole_class, object.whole,
                                                   coalesce((rewrites->>(descendant::text))::integer, 0));
             IF difference IS NOT NULL THEN differences := differences || difference; END IF;

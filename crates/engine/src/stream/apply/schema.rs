@@ -5,11 +5,11 @@
 //!                                                               ├─ empty    tables that are copied again
 //!                                                               ├─ define, attach
 //!                                                               ├─ rights   a role that is missing is a note
-//!                                                               └─ copy     see recopy
+//!                                                               └─ copy     once no change is outstanding, see recopy
 //! ```
 //! The row in `pgstream.ddl_applied` commits with it, so a change is applied once and what happened can be looked up.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use pgstream_postgres::{Client, Server, TableName};
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::ddl::{Change, Plan, Scope, plan::Uncovered, record::Versions};
 
-/// How often what is left to remove is tried again before its order is given up. Each round removes at least one.
+/// Something else depends on it.
 const DEPENDENT: &str = "2BP01";
 /// A role is missing, or the role of the session has no right to hand things to it.
 const NOTED: [&str; 2] = ["42501", "42704"];
@@ -79,54 +79,60 @@ impl Replay {
         }
         tracing::debug!(id = ddl.record.id, command = ddl.record.command, "applying a schema change");
         prepare(client).await?;
-        let notes = Replaying { client, ddl }.run(&plan).await?;
+        let replaying = Replaying { client, ddl };
+        replaying.remove(&plan).await?;
+        let notes = replaying.define(&plan).await?;
         for change in &changes {
-            if let Change::Table(versions) = change {
-                self.table(client, versions).await?;
-            }
+            self.follow_name(client, change).await?;
         }
-        self.moved(client, &changes).await?;
+        for table in changes.iter().filter_map(|change| self.to_copy(change)) {
+            recopy::mark(self, client, &table).await?;
+        }
+        self.note(client, ddl, &changes, "applied", &notes).await?;
+        recopy::run(self, client).await?;
         let failed = client.failed("after a schema change");
         client.batch_execute("SET LOCAL search_path TO DEFAULT; SET CONSTRAINTS ALL DEFERRED").await.map_err(failed)?;
-        self.note(client, ddl, &changes, "applied", &notes).await
-    }
-
-    /// Rows that the target cannot compute are copied.
-    async fn table(&self, client: &Client, versions: &Versions<crate::ddl::record::Relation>) -> Result<(), Error> {
-        let Some(is) = &versions.is else { return Ok(()) };
-        let followed = is.kind == 'r' && is.persistence == 'p' && self.scope.tables.wants_rows(&is.schema, &is.name);
-        let was = versions.was.as_ref().map(|was| was.table());
-        let stale = recopy::is_stale(&self.ledger, was.as_ref().unwrap_or(&is.table()));
-        if followed && (versions.must_copy || stale || (versions.filled && was.is_none())) {
-            recopy::table(self, client, versions.id, was.as_ref(), is).await?;
-        }
         Ok(())
     }
 
+    /// A followed table whose rows the target cannot compute.
+    fn to_copy(&self, change: &Change) -> Option<TableName> {
+        let Change::Table(Versions { was, is: Some(is), must_copy, filled, .. }) = change else { return None };
+        let followed = is.kind == 'r' && is.persistence == 'p' && self.scope.tables.wants_rows(&is.schema, &is.name);
+        (followed && (*must_copy || (*filled && was.is_none()))).then(|| is.table())
+    }
+
     /// The ledger knows tables by their names.
-    async fn moved(&self, client: &Client, changes: &[Change]) -> Result<(), Error> {
-        for change in changes {
-            let (sql, names): (&str, [String; 4]) = match change {
-                Change::Table(Versions { was: Some(was), is: Some(is), .. }) if was.table() != is.table() => (
-                    "UPDATE pgstream.snapshot_ledger SET schema_name = $4, table_name = $5
-                      WHERE source = $1 AND schema_name = $2 AND table_name = $3",
-                    [was.schema.clone(), was.name.clone(), is.schema.clone(), is.name.clone()],
-                ),
-                Change::Table(Versions { was: Some(was), is: None, .. }) => (
-                    "DELETE FROM pgstream.snapshot_ledger
-                      WHERE source = $1 AND schema_name = $2 AND table_name = $3 AND $4 = $5",
-                    [was.schema.clone(), was.name.clone(), String::new(), String::new()],
-                ),
-                Change::Schema(Versions { was: Some(was), is: Some(is), .. }) if was.name != is.name => (
-                    "UPDATE pgstream.snapshot_ledger SET schema_name = $4
-                      WHERE source = $1 AND schema_name = $2 AND $3 = $5",
-                    [was.name.clone(), String::new(), is.name.clone(), String::new()],
-                ),
-                _ => continue,
-            };
-            let [a, b, c, d] = &names;
-            let failed = client.failed("renaming in pgstream.snapshot_ledger");
-            client.execute(sql, &[&self.slot, a, b, c, d]).await.map_err(failed)?;
+    async fn follow_name(&self, client: &Client, change: &Change) -> Result<(), Error> {
+        let moves: Vec<(TableName, Option<TableName>)> = {
+            let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            match change {
+                Change::Table(Versions { was: Some(was), is, .. }) => {
+                    vec![(was.table(), is.as_ref().map(|is| is.table()))]
+                }
+                Change::Schema(Versions { was: Some(was), is: Some(is), .. }) if was.name != is.name => ledger
+                    .of_schema(&was.name)
+                    .into_iter()
+                    .map(|table| (table.clone(), Some(TableName::new(&is.name, &table.name))))
+                    .collect(),
+                _ => Vec::new(),
+            }
+        };
+        for (was, is) in moves.into_iter().filter(|(was, is)| is.as_ref() != Some(was)) {
+            let (schema, name) = is.as_ref().map(|is| (&is.schema, &is.name)).unzip();
+            client
+                .execute(
+                    "WITH gone AS (DELETE FROM pgstream.snapshot_ledger
+                                    WHERE source = $1 AND schema_name = $2 AND table_name = $3 RETURNING *)
+                     INSERT INTO pgstream.snapshot_ledger
+                     SELECT source, system_identifier, $4, $5, part, parts, snapshot, snapshot_lsn, row_count, byte_count,
+                            finished_at, with_schema
+                       FROM gone WHERE $4::text IS NOT NULL",
+                    &[&self.slot, &was.schema, &was.name, &schema, &name],
+                )
+                .await
+                .map_err(client.failed("renaming in pgstream.snapshot_ledger"))?;
+            self.ledger.lock().unwrap_or_else(PoisonError::into_inner).rename(&was, is);
         }
         Ok(())
     }
@@ -190,11 +196,17 @@ struct Replaying<'a> {
 }
 
 impl Replaying<'_> {
-    async fn run(&self, plan: &Plan) -> Result<Vec<String>, Error> {
-        self.remove(&plan.remove).await?;
+    /// What is gone, and the rows of tables that are copied again.
+    async fn remove(&self, plan: &Plan) -> Result<(), Error> {
+        self.let_go(&plan.remove).await?;
         for table in &plan.must_copy {
             self.execute(&format!("DELETE FROM ONLY {table}")).await?;
         }
+        Ok(())
+    }
+
+    /// What is new or altered; what was not carried over.
+    async fn define(&self, plan: &Plan) -> Result<Vec<String>, Error> {
         for statement in plan.define.iter().chain(&plan.attach) {
             self.execute(statement).await?;
         }
@@ -209,7 +221,7 @@ impl Replaying<'_> {
     }
 
     /// What depends on something else goes first, whatever that order is.
-    async fn remove(&self, statements: &[String]) -> Result<(), Error> {
+    async fn let_go(&self, statements: &[String]) -> Result<(), Error> {
         let mut left: Vec<&String> = statements.iter().collect();
         while !left.is_empty() {
             let mut waiting = Vec::new();
@@ -271,9 +283,4 @@ impl Replaying<'_> {
             source: Box::new(failed(error)),
         })
     }
-}
-
-/// The table's name before, or now.
-pub(super) fn former<'a>(was: Option<&'a TableName>, is: &'a TableName) -> &'a TableName {
-    was.unwrap_or(is)
 }

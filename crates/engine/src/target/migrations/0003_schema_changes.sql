@@ -8,6 +8,9 @@ CREATE TABLE pgstream.schema_snapshot (
     snapshot_lsn       pg_lsn      NOT NULL
 );
 
+-- False: the table was copied again after a schema change, and later changes of its schema still come.
+ALTER TABLE pgstream.snapshot_ledger ADD COLUMN with_schema boolean NOT NULL DEFAULT true;
+
 -- One row per row of the source's schema_log, written in the transaction that applied it.
 CREATE TABLE pgstream.ddl_applied (
     slot_name          text        NOT NULL,
