@@ -35,7 +35,7 @@ pub(crate) async fn installed(client: &Client) -> Result<Vec<String>, Error> {
     let rows = client
         .query(
             "SELECT evtname::text FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid
-              WHERE p.pronamespace = to_regnamespace('pgstream') AND p.proname = 'ddl_capture' AND e.evtenabled IN ('O', 'A')",
+              WHERE p.pronamespace = to_regnamespace('pgstream') AND p.proname = 'ddl_capture' AND e.evtenabled IN ('O', 'A') ORDER BY 1",
             &[],
         )
         .await

@@ -185,10 +185,11 @@ async fn to_server(
     monitor.enter(Phase::Streaming);
 
     let mut applying = AbortOnDropHandle::new(tokio::spawn(applier.run(todo)));
+    let binary = options.binary.then(|| job.publication.clone());
     let mut reader =
-        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), ledger, job.limits);
+        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), ledger, job.limits, binary);
     let read = tokio::select! {
-        read = reader.run(work, Some(&opened.source), cancel) => read,
+        read = reader.run(work, opened.records_ddl.then_some(&opened.source), cancel) => read,
         Err(error) = follow_sequences(job, &opened.source, &sequences_target) => Err(error),
         Err(error) = watch_source(&opened.source, monitor) => Err(error),
     };
@@ -224,7 +225,7 @@ async fn to_stdout(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken
     monitor.enter(Phase::Streaming);
     let printing = AbortOnDropHandle::new(tokio::spawn(Printer::new(report, Arc::clone(monitor)).run(todo)));
     let mut reader =
-        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), Default::default(), job.limits);
+        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), Default::default(), job.limits, None);
     let read = tokio::select! {
         read = reader.run(work, None, cancel) => read,
         Err(error) = watch_source(&opened.source, monitor) => Err(error),
@@ -242,7 +243,10 @@ async fn follow_sequences(job: &Job, source: &Client, target: &Client) -> Result
     loop {
         tick.tick().await;
         door::check_publication(source, &job.publication).await?;
-        sequences.carry_over(source, target, &job.filter).await?;
+        match sequences.carry_over(source, target, &job.filter).await {
+            Err(error) if error.is_catalog_race() => tracing::debug!(%error, "sequences were dropped meanwhile"),
+            carried => carried?,
+        }
     }
 }
 

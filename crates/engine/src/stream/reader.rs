@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error,
     batch::{self, Kind, RelIndex},
+    door,
     relation::{SourceRelation, TypeName},
     schema::{self, SharedLedger},
     status::Monitor,
@@ -123,6 +124,8 @@ pub struct Reader {
     filter: TableFilter,
     ledger: Arc<SharedLedger>,
     limits: Limits,
+    /// The publication, when values travel in their binary form.
+    binary: Option<String>,
 
     at: At,
     /// End of the last transaction that was read whole.
@@ -161,6 +164,7 @@ impl Reader {
         filter: TableFilter,
         ledger: Arc<SharedLedger>,
         limits: Limits,
+        binary: Option<String>,
     ) -> Self {
         let now = Instant::now();
         // A chunk that goes on with a transaction begins with its mark, and must have room for more.
@@ -172,6 +176,7 @@ impl Reader {
             filter,
             ledger,
             limits,
+            binary,
             at: At::Boundary,
             read_to: start,
             start,
@@ -193,7 +198,8 @@ impl Reader {
         }
     }
 
-    /// Reads until cancelled, or until whoever takes the work is gone. `source` is asked about tables that nobody knows yet.
+    /// Reads until cancelled, or until whoever takes the work is gone. `source` is asked what the
+    /// stream does not tell of schema changes; without it there are none.
     ///
     /// # Errors
     /// When the connection fails, or something arrives that must not be applied.
@@ -207,8 +213,9 @@ impl Reader {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rest_until = Instant::now();
         loop {
-            if let Some(source) = source.filter(|_| !self.unknown.is_empty()) {
-                self.ask(source).await?;
+            match source {
+                Some(source) => self.ask(source).await?,
+                None => self.unknown.clear(),
             }
             let done = self.applied.borrow().done;
             if self.barrier.is_some_and(|barrier| done >= barrier) {
@@ -283,8 +290,19 @@ impl Reader {
         }
     }
 
-    /// Whether tables that were first seen in this transaction are also created by it.
+    /// What the stream does not tell: whether tables that were first seen in this transaction are also created by it, and
+    /// whether new columns can be read in binary.
     async fn ask(&mut self, source: &Client) -> Result<(), Error> {
+        if let (Some(publication), Some(ddl)) = (&self.binary, &mut self.ddl)
+            && !std::mem::replace(&mut ddl.types_checked, true)
+            && schema::brings_types(&ddl.record)
+            && door::has_local_references(source, publication).await?
+        {
+            return Err(Error::TextNeeded);
+        }
+        if self.unknown.is_empty() {
+            return Ok(());
+        }
         let unknown = std::mem::take(&mut self.unknown);
         let At::Inside { xid, .. } = self.at else { return Ok(()) };
         let filled = schema::filled_by(source, xid).await?;

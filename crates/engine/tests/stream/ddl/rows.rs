@@ -28,3 +28,18 @@ async fn a_table_without_a_key_can_be_updated_and_gets_its_identity_back_with_a_
     assert_eq!(identity, "d");
     mirror.stop().await;
 }
+
+#[tokio::test]
+async fn a_column_of_object_numbers_is_carried_over_by_name() {
+    let mirror = Mirror::new().await;
+    // Other numbers on the source than on the target.
+    mirror.target().batch("CREATE TABLE other (i int); DROP TABLE other").await;
+    mirror
+        .follows(&[
+            "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)",
+            "BEGIN; ALTER TABLE t ADD r regclass; INSERT INTO t VALUES (2, 't'); COMMIT",
+            "INSERT INTO t VALUES (3, 't'), (4, 'pg_class')",
+        ])
+        .await;
+    mirror.stop().await;
+}
