@@ -7,7 +7,9 @@ help: ## List the targets
 setup: ## Fetch PostgreSQL 18 and the client tools into a cache outside the repository
 	@scripts/fetch-postgres
 
-demo: setup ## Replicate between two local servers, live (KEEP=1 leaves them running)
+demo: ## RDS, Secrets Manager and two servers on this machine: from check to proof, live (KEEP=1 leaves it running)
+	@scripts/fetch-postgres 16 18
+	@scripts/fetch-emulator
 	@echo "building pgstream-aws and the demo (a few minutes the first time)"
 	@cargo build --locked -p pgstream-aws --bin pgstream-aws --example demo
 	@KEEP="$(KEEP)" cargo run --locked -q -p pgstream-aws --example demo

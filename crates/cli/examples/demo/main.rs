@@ -39,12 +39,12 @@ async fn main() -> ExitCode {
 }
 
 async fn demo(keep: bool) -> Result<ExitCode, String> {
-    let mut asked = Asked::new().map_err(|e| e.to_string())?;
+    let mut signals = EndSignals::new().map_err(|e| e.to_string())?;
     // A task of its own: a panic in it, too, comes back here.
     let mut story = tokio::task::spawn_local(story::tell());
     let running = tokio::select! {
         told = &mut story => told.map_err(|e| e.to_string())??,
-        () = asked.to_end() => {
+        () = signals.wait() => {
             story.abort();
             // What it held is dropped, and ended, when this returns.
             drop(story.await);
@@ -56,7 +56,7 @@ async fn demo(keep: bool) -> Result<ExitCode, String> {
     if keep {
         times.summary();
         running.explain()?;
-        asked.to_end().await;
+        signals.wait().await;
         return running.end().await.map(|()| ExitCode::SUCCESS);
     }
     running.end().await?;
@@ -65,15 +65,15 @@ async fn demo(keep: bool) -> Result<ExitCode, String> {
 }
 
 /// The signals that ask a program to end.
-struct Asked([Signal; 3]);
+struct EndSignals([Signal; 3]);
 
-impl Asked {
+impl EndSignals {
     fn new() -> std::io::Result<Self> {
         let [interrupt, terminate, hangup] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
         Ok(Self([signal(interrupt)?, signal(terminate)?, signal(hangup)?]))
     }
 
-    async fn to_end(&mut self) {
+    async fn wait(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}

@@ -5,6 +5,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
 };
@@ -51,6 +52,26 @@ impl Shell {
         }
     }
 
+    /// [`Shell::run`] to success, but what it prints before its first step, which was shown already, is left out.
+    pub async fn run_steps(&self, line: &str) -> Result<(), String> {
+        page::typed(&format!("pgstream-aws {line}"));
+        let (reader, writer) = std::io::pipe().map_err(|e| e.to_string())?;
+        let mut child = {
+            // Gone after this, and the writing ends with it.
+            let mut command = self.command(line)?;
+            let both = writer.try_clone().map_err(|e| e.to_string())?;
+            command.stdin(Stdio::null()).stdout(writer).stderr(both);
+            command.spawn().map_err(|e| e.to_string())?
+        };
+        let shown = tokio::task::spawn_blocking(move || show_steps(reader));
+        let status = child.wait().await.map_err(|e| e.to_string())?;
+        let left_out = shown.await.map_err(|e| e.to_string())?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(format!("`pgstream-aws {line}` ended with {status}\n{left_out}")),
+        }
+    }
+
     /// Types `run`; its log goes to a file.
     pub fn replicate(&self) -> Result<Replicator, String> {
         let line = "run -c shop.yaml";
@@ -72,6 +93,24 @@ impl Shell {
     pub fn log(&self) -> PathBuf {
         self.file("run.log")
     }
+}
+
+/// Shows lines from the first step on; returns those before it. A step begins with the time of day.
+fn show_steps(output: impl std::io::Read) -> String {
+    let is_step = |line: &str| matches!(line.as_bytes(), [_, _, b':', _, _, b':', ..]);
+    let (mut before, mut begun) = (String::new(), false);
+    for line in BufReader::new(output).lines().map_while(Result::ok) {
+        if !begun && is_step(&line) {
+            begun = true;
+            page::say("… the plan, as above");
+        }
+        if begun {
+            println!("{line}");
+        } else {
+            before = before + &line + "\n";
+        }
+    }
+    before
 }
 
 /// Where the binary of this build is: beside the directory of this example.

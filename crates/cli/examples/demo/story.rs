@@ -55,6 +55,7 @@ pub async fn tell() -> Result<Running, String> {
 
 async fn open(times: &mut Times) -> Result<Account, String> {
     chapter("An AWS account on this machine");
+    say("starting ministack (Secrets Manager), rds-sim (RDS) and two PostgreSQL servers");
     let account = Account::open().await?;
     let (source, target) = (account.source.cluster(), account.target.cluster());
     say(&format!("RDS      instance shop      PostgreSQL {} on port {}", source.major(), source.port()));
@@ -65,7 +66,7 @@ async fn open(times: &mut Times) -> Result<Account, String> {
     for (name, value) in account.environment() {
         typed(&format!("export {name}={value}"));
     }
-
+    say("filling shop");
     let shop = account.shop().await?;
     let began = Instant::now();
     shop.batch(include_str!("shop.sql")).await;
@@ -74,7 +75,7 @@ async fn open(times: &mut Times) -> Result<Account, String> {
     let bytes = shop.scalar::<i64>("SELECT pg_database_size(current_database())").await.unsigned_abs();
     let wal_level = shop.text("SHOW wal_level").await.unwrap_or_default();
     say(&format!(
-        "shop holds {} tables, {} rows, {} (made in {:.1?}); wal_level is {wal_level}",
+        "{} tables, {} rows, {}, in {:.1?}; wal_level is {wal_level}, as RDS makes a database",
         held.len(),
         times.rows,
         HumanBytes(bytes),
@@ -93,7 +94,7 @@ async fn provision(shell: &Shell, times: &mut Times) -> Result<(), String> {
     shell.run("provision plan shop -c shop.yaml", 0).await?;
     chapter("Provision: do it (the server restarts)");
     let began = Instant::now();
-    shell.run("provision apply shop -c shop.yaml --yes", 0).await?;
+    shell.run_steps("provision apply shop -c shop.yaml --yes").await?;
     times.provision = began.elapsed();
     chapter("Provision: is it done?");
     shell.run("provision verify shop -c shop.yaml", 0).await
@@ -119,7 +120,7 @@ async fn replicate(account: &Account, shell: &Shell, times: &mut Times) -> Resul
     tokio::time::sleep(DOWN).await;
     let restarted = Instant::now();
     let mut replicator = shell.replicate()?;
-    watch.catch_up(&mut replicator).await?;
+    watch.catch_up(&mut replicator, "it is back").await?;
     times.recovery = restarted.elapsed();
     say(&format!("back in step {:.1?} after the restart", times.recovery));
     watch.follow(&mut replicator, DOWN).await?;
@@ -128,7 +129,7 @@ async fn replicate(account: &Account, shell: &Shell, times: &mut Times) -> Resul
     let stopping = Instant::now();
     times.streamed = load.stop().await?;
     let watch = Watch { source, target, load: &load };
-    watch.catch_up(&mut replicator).await?;
+    watch.catch_up(&mut replicator, "the customers have left").await?;
     times.catch_up = stopping.elapsed();
     let (left, right) = tokio::join!(digest(source, |_| true), digest(target, |_| true));
     compare(&left, &right)?;

@@ -30,10 +30,10 @@ impl Watch<'_> {
         self.until("following", replicator, async || Instant::now() >= until).await
     }
 
-    /// Until everything that is committed now has been applied.
-    pub async fn catch_up(&self, replicator: &mut Replicator) -> Result<(), String> {
-        let end = written(self.source).await;
-        self.until("catching up", replicator, async || applied(self.target).await.is_some_and(|at| at >= end)).await
+    /// Until everything that is committed now has been applied: a row that is written after it has arrived.
+    pub async fn catch_up(&self, replicator: &mut Replicator, mark: &str) -> Result<(), String> {
+        self.source.batch(&format!("INSERT INTO audit.events (what) VALUES ('{mark}')")).await;
+        self.until("catching up", replicator, async || arrived(self.target, mark).await).await
     }
 
     async fn until(&self, what: &str, replicator: &mut Replicator, done: impl AsyncFn() -> bool) -> Result<(), String> {
@@ -74,6 +74,11 @@ async fn written(source: &Client) -> i64 {
 async fn applied(target: &Client) -> Option<i64> {
     let sql = "SELECT (commit_end_lsn - '0/0')::int8 FROM pgstream.apply_progress";
     target.query_opt(sql, &[]).await.ok().flatten().map(|row| row.get(0))
+}
+
+async fn arrived(target: &Client, mark: &str) -> bool {
+    let sql = "SELECT 1 FROM audit.events WHERE what = $1";
+    target.query_opt(sql, &[&mark]).await.ok().flatten().is_some()
 }
 
 async fn copied(target: &Client) -> bool {
