@@ -81,7 +81,9 @@ impl Shell {
         let mut command = self.command(&format!("{line} --no-color"))?;
         // Ctrl-C is for the demo, which ends it as it should be ended.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output).process_group(0);
-        Ok(Replicator { child: command.spawn().map_err(|e| e.to_string())?, log })
+        let child = command.spawn().map_err(|e| e.to_string())?;
+        let lifeline = lifeline(&child).map_err(|e| e.to_string())?;
+        Ok(Replicator { _lifeline: lifeline, child, log })
     }
 
     /// A file beside the configuration.
@@ -113,6 +115,20 @@ fn show_steps(output: impl std::io::Read) -> String {
     before
 }
 
+/// A shell that kills the process when the demo is gone, which closes its standard input however it ended. It is dropped
+/// before the process is, so that it never outlives its number.
+fn lifeline(process: &Child) -> std::io::Result<Child> {
+    Command::new("sh")
+        .args(["-c", "cat >/dev/null; kill -9 \"$1\"", "demo-lifeline"])
+        .arg(process.id().unwrap_or_default().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+}
+
 /// Where the binary of this build is: beside the directory of this example.
 pub fn binary() -> Result<PathBuf, String> {
     let here = env::current_exe().map_err(|e| e.to_string())?;
@@ -122,6 +138,7 @@ pub fn binary() -> Result<PathBuf, String> {
 
 /// A running `pgstream-aws run`; killed when dropped.
 pub struct Replicator {
+    _lifeline: Child,
     child: Child,
     log: PathBuf,
 }
