@@ -85,4 +85,4 @@ CREATE INDEX orders_account ON sales.orders (account_id);
 ALTER TABLE sales.orders ADD FOREIGN KEY (account_id) REFERENCES customers.accounts;
 ALTER TABLE sales.order_lines ADD FOREIGN KEY (product_id) REFERENCES catalog.products;
 ALTER TABLE sales.order_lines ADD FOREIGN KEY (order_id, placed_at) REFERENCES sales.orders;
-ANALYZE;
+ANALYZE catalog.products, customers.accounts, sales.orders, sales.order_lines, audit.events;

@@ -19,7 +19,7 @@ use crate::{
 };
 
 const CUSTOMERS: u64 = 4;
-const UNDER_LOAD: Duration = Duration::from_secs(6);
+const UNDER_LOAD: Duration = Duration::from_secs(8);
 const DOWN: Duration = Duration::from_secs(2);
 
 /// What is there at the end of the story; dropping it ends it. The replicator goes before its servers.
