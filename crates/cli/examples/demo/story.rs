@@ -158,7 +158,9 @@ impl Running {
         }
         let pid = self.replicator.pid().unwrap_or_default();
         say(&format!("replicator: process {pid}, log {}", self.shell.log().display()));
-        say("status: pgstream-aws status");
+        println!();
+        say("pgstream-aws status");
+        say(&format!("kill {pid}; pgstream-aws destroy; pgstream-aws provision rollback shop"));
         println!();
         say("Ctrl-C ends it all.");
         Ok(())
@@ -177,7 +179,7 @@ impl Running {
         Ok(path.display().to_string())
     }
 
-    /// Ends everything, in order.
+    /// Ends everything, in order, and looks at what only the end brings.
     pub async fn end(self) -> Result<(), String> {
         typed(&format!("kill {}", self.replicator.pid().unwrap_or_default()));
         self.replicator.stop().await?;
