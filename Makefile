@@ -32,8 +32,8 @@ test: lint ## Everything that CI checks
 # The port is LocalStack's own; LOCALSTACK_PORT moves it.
 test-localstack: ## The end-to-end tests with LocalStack in place of ministack (needs docker with compose)
 	@scripts/fetch-postgres all
-	@docker compose --file localstack/compose.yaml up --detach --wait localstack
-	@AWS_ENDPOINT_URL="http://127.0.0.1:$${LOCALSTACK_PORT:-4566}" \
+	@docker compose --file localstack/compose.yaml up --detach --wait localstack && \
+		AWS_ENDPOINT_URL="http://127.0.0.1:$${LOCALSTACK_PORT:-4566}" \
 		scripts/step tests cargo nextest run --locked --workspace --test e2e; \
 		code=$$?; docker compose --file localstack/compose.yaml down --volumes; exit $$code
 
