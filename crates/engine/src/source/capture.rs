@@ -94,8 +94,8 @@ pub(crate) async fn follow(client: &mut Client, publication: &str, filter: &Tabl
         let tx = client.transaction().await?;
         tx.execute("DELETE FROM pgstream.ddl_followed WHERE publication = $1", &[&publication]).await?;
         tx.execute(
-            "INSERT INTO pgstream.ddl_followed (publication, list, schema_name, table_name)
-             SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[])",
+            "INSERT INTO pgstream.ddl_followed (list, schema_name, table_name, item, publication)
+             SELECT u.*, $1 FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS u",
             &[&publication, &lists, &schemas, &tables],
         )
         .await?;

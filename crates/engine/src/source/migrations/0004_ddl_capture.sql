@@ -71,10 +71,12 @@ END $$;
 
 -- Which tables a publication by list is meant to have, as the configuration says; null stands for any name.
 CREATE TABLE pgstream.ddl_followed (
-    publication  text  NOT NULL,
-    list         text  NOT NULL CHECK (list IN ('all', 'include', 'exclude', 'schema_only')),
+    publication  text     NOT NULL,
+    item         integer  NOT NULL,
+    list         text     NOT NULL CHECK (list IN ('all', 'include', 'exclude', 'schema_only')),
     schema_name  text,
-    table_name   text
+    table_name   text,
+    PRIMARY KEY (publication, item)
 );
 
 -- Exclusion beats a table that is listed by name, that beats a wildcard of schema-only tables, and that one of listed ones.
