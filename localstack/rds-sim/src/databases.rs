@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use crate::{
     error::Refusal,
     groups::{self, Kind},
+    made::WRITER_GROUP,
     request::Call,
     server::Values,
     world::{Apply, Attachment, ClusterState, InstanceState, State, Status, World, arn},
@@ -19,8 +20,8 @@ impl World {
             "DescribeDBInstances" => self.state().describe_instances(call),
             "DescribeDBClusters" => self.state().describe_clusters(call),
             "DescribeDBEngineVersions" => self.state().describe_versions(call),
-            "DescribeBlueGreenDeployments" => Ok(empty("BlueGreenDeployments")),
-            "DescribePendingMaintenanceActions" => Ok(empty("PendingMaintenanceActions")),
+            "DescribeBlueGreenDeployments" => self.state().describe_blue_green(call),
+            "DescribePendingMaintenanceActions" => self.state().describe_maintenance(call),
             "DescribeEvents" => Ok(empty("Events")),
             "DescribeDBProxies" => Ok(empty("DBProxies")),
             "ModifyDBInstance" => self.state().modify(call, Kind::Instance),
@@ -32,7 +33,7 @@ impl World {
     }
 
     /// States that last for a moment go over into the next.
-    fn let_time_pass(&self) {
+    pub(crate) fn let_time_pass(&self) {
         let fails = self.faults.states().parameters_fail_to_apply;
         let mut state = self.state();
         let groups = state.groups.clone();
@@ -106,6 +107,7 @@ impl World {
             return Err(Refusal::new(400, wrong_state, format!("{id} is not in the available state.")));
         }
         own.status = Status::RebootAsked;
+        own.reboots += 1;
         let values = groups.get(&(own.kind, own.group.clone())).map(|group| group.values.clone()).unwrap_or_default();
         let (world, id, server) = (Arc::clone(self), id.to_owned(), Arc::clone(&own.server));
         let attached = own.group.clone();
@@ -210,6 +212,35 @@ impl State {
         paged(call, described.collect(), "DBEngineVersions", "DBEngineVersion")
     }
 
+    fn describe_blue_green(&self, call: &Call) -> Result<Xml, Refusal> {
+        let described = self.blue_green.iter().enumerate().map(|(n, deployment)| {
+            let mut xml = Xml::default();
+            xml.text("BlueGreenDeploymentIdentifier", &format!("bgd-{n:016}"));
+            xml.text("BlueGreenDeploymentName", &deployment.name);
+            xml.text("Source", &deployment.source);
+            xml.text("Target", &format!("{}-green", deployment.source));
+            xml.text("Status", &deployment.status);
+            xml
+        });
+        paged(call, described.collect(), "BlueGreenDeployments", "member")
+    }
+
+    fn describe_maintenance(&self, call: &Call) -> Result<Xml, Refusal> {
+        let wanted = |resource: &str| call.get("ResourceIdentifier").is_none_or(|wanted| wanted == resource);
+        let due = self.maintenance.iter().filter(|due| wanted(&due.resource)).map(|due| {
+            let mut xml = Xml::default();
+            xml.text("ResourceIdentifier", &due.resource);
+            xml.within("PendingMaintenanceActionDetails", |xml| {
+                xml.within("PendingMaintenanceAction", |xml| {
+                    xml.text("Action", &due.action);
+                    xml.text("Description", &due.description);
+                });
+            });
+            xml
+        });
+        paged(call, due.collect(), "PendingMaintenanceActions", "ResourcePendingMaintenanceActions")
+    }
+
     fn modify(&mut self, call: &Call, kind: Kind) -> Result<Xml, Refusal> {
         let (name, parameter) = match kind {
             Kind::Instance => ("DBInstanceIdentifier", "DBParameterGroupName"),
@@ -255,15 +286,16 @@ impl State {
 }
 
 impl Attachment {
-    fn status(&self) -> &'static str {
+    pub(crate) fn status(&self) -> &'static str {
         match self.status {
+            Status::Other(word) => word,
             Status::Available | Status::RebootAsked => "available",
             Status::Rebooting => "rebooting",
             Status::Incompatible => "incompatible-parameters",
         }
     }
 
-    fn apply_status(&self) -> &'static str {
+    pub(crate) fn apply_status(&self) -> &'static str {
         match self.apply {
             Apply::InSync => "in-sync",
             Apply::Applying(_) => "applying",
@@ -302,7 +334,7 @@ impl InstanceState {
         xml.text("EngineVersion", &self.version);
         xml.text("DBInstanceStatus", self.own.status());
         xml.text("MasterUsername", crate::server::MASTER);
-        endpoint(&mut xml, "127.0.0.1", self.own.server.cluster.port());
+        endpoint(&mut xml, "127.0.0.1", self.own.server.port());
         xml.text("AllocatedStorage", "20");
         xml.text("StorageType", "gp3");
         group_status(&mut xml, &self.own.group, self.own.apply_status());
@@ -329,7 +361,7 @@ impl ClusterState {
             "ReaderEndpoint",
             &format!("{}.cluster-ro-sim.{}.rds.amazonaws.com", self.made.id, crate::world::REGION),
         );
-        xml.value("Port", self.own.server.cluster.port());
+        xml.value("Port", self.own.server.port());
         xml.text("Engine", self.engine());
         xml.text("EngineVersion", &self.version);
         xml.text("EngineMode", self.made.engine_mode);
@@ -371,9 +403,10 @@ impl ClusterState {
         xml.text("EngineVersion", &self.version);
         xml.text("DBInstanceStatus", if is_writer { self.own.status() } else { "available" });
         let reader = format!("{id}.sim.{}.rds.amazonaws.com", crate::world::REGION);
-        endpoint(&mut xml, if is_writer { "127.0.0.1" } else { &reader }, self.own.server.cluster.port());
-        let family = groups::family(self.engine(), self.made.major);
-        group_status(&mut xml, &format!("default.{family}"), "in-sync");
+        endpoint(&mut xml, if is_writer { "127.0.0.1" } else { &reader }, self.own.server.port());
+        let default = format!("default.{}", groups::family(self.engine(), self.made.major));
+        let tuned = is_writer && !self.made.writer_values.is_empty();
+        group_status(&mut xml, if tuned { WRITER_GROUP } else { &default }, "in-sync");
         xml.text("DBClusterIdentifier", &self.made.id);
         xml.text("DBInstanceArn", &arn("db", id));
         xml
