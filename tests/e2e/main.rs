@@ -1,6 +1,7 @@
 //! End-to-end tests: the binary between two real servers.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod account;
 mod replicator;
 
 mod aws;
@@ -22,7 +23,8 @@ mod matrix;
 mod ownership;
 mod preparation;
 mod provision;
-mod provision_rds;
+mod provision_faults;
+mod provision_kills;
 mod refusals;
 mod secrets;
 mod slots;
