@@ -25,6 +25,7 @@ mod preparation;
 mod provision;
 mod provision_faults;
 mod provision_kills;
+mod provision_policies;
 mod provision_refusals;
 mod refusals;
 mod secrets;
