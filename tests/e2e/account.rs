@@ -90,6 +90,7 @@ impl Account {
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("AWS_ENDPOINT_URL_RDS", self.simulator.endpoint()),
+            ("AWS_ENDPOINT_URL_CLOUDWATCH", self.simulator.endpoint()),
             ("AWS_REGION", "eu-west-1".to_owned()),
             ("AWS_ACCESS_KEY_ID", "AKIATEST".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
@@ -150,5 +151,5 @@ impl Account {
 }
 
 fn is_change(call: &Call) -> bool {
-    !call.action.starts_with("Describe") && !call.action.starts_with("List")
+    !["Describe", "List", "Get"].iter().any(|word| call.action.starts_with(word))
 }

@@ -27,6 +27,7 @@ mod provision_faults;
 mod provision_kills;
 mod provision_policies;
 mod provision_refusals;
+mod provision_target;
 mod refusals;
 mod secrets;
 mod slots;

@@ -24,6 +24,7 @@ impl World {
             "DescribePendingMaintenanceActions" => self.state().describe_maintenance(call),
             "DescribeEvents" => Ok(empty("Events")),
             "DescribeDBProxies" => Ok(empty("DBProxies")),
+            "GetMetricStatistics" => self.state().free_storage(call),
             "ModifyDBInstance" => self.state().modify(call, Kind::Instance),
             "ModifyDBCluster" => self.state().modify(call, Kind::Cluster),
             "RebootDBInstance" => self.reboot_instance(call),
@@ -39,7 +40,7 @@ impl World {
         let groups = state.groups.clone();
         let families = state.families.clone();
         for own in state.attachments() {
-            let Apply::Applying(since) = own.apply else { continue };
+            let (Apply::Applying(since) | Apply::Attaching(since)) = own.apply else { continue };
             if since.elapsed() < self.pause {
                 continue;
             }
@@ -53,6 +54,7 @@ impl World {
             });
             own.apply = match statics {
                 _ if fails => Apply::Failed,
+                _ if matches!(own.apply, Apply::Attaching(_)) => Apply::PendingReboot,
                 Some(true) => Apply::InSync,
                 _ => Apply::PendingReboot,
             };
@@ -241,6 +243,29 @@ impl State {
         paged(call, due.collect(), "PendingMaintenanceActions", "ResourcePendingMaintenanceActions")
     }
 
+    /// Of CloudWatch, the one metric that is about what is here: `FreeStorageSpace` of members with disks.
+    fn free_storage(&self, call: &Call) -> Result<Xml, Refusal> {
+        let asked =
+            ["Namespace", "MetricName", "Dimensions.member.1.Name", "Statistics.member.1"].map(|name| call.get(name));
+        let known = asked == ["AWS/RDS", "FreeStorageSpace", "DBInstanceIdentifier", "Minimum"].map(Some);
+        let id = call.need("Dimensions.member.1.Value")?;
+        let instance = self.instances.get(id).map(|instance| instance.made.free_storage);
+        let member = || {
+            let disks = self.clusters.values().filter(|cluster| !cluster.made.aurora);
+            let mut of = disks.filter(|cluster| cluster.members().iter().any(|member| member == id));
+            of.next().map(|cluster| cluster.made.free_storage)
+        };
+        let free = instance.or_else(member).filter(|_| known);
+        let mut xml = Xml::default();
+        xml.text("Label", call.need("MetricName")?);
+        xml.list("Datapoints", "member", free, |xml, bytes| {
+            xml.text("Timestamp", call.get("EndTime").unwrap_or_default());
+            xml.value("Minimum", format!("{bytes}.0"));
+            xml.text("Unit", "Bytes");
+        });
+        Ok(xml)
+    }
+
     fn modify(&mut self, call: &Call, kind: Kind) -> Result<Xml, Refusal> {
         let (name, parameter) = match kind {
             Kind::Instance => ("DBInstanceIdentifier", "DBParameterGroupName"),
@@ -272,7 +297,7 @@ impl State {
         }
         if let Some(group) = call.get(parameter).map(str::to_lowercase).filter(|group| *group != own.group) {
             own.group = group;
-            own.apply = Apply::Applying(Instant::now());
+            own.apply = Apply::Attaching(Instant::now());
         }
         if call.flag("ApplyImmediately") {
             // All that was waiting for the maintenance window, too.
@@ -298,7 +323,7 @@ impl Attachment {
     pub(crate) fn apply_status(&self) -> &'static str {
         match self.apply {
             Apply::InSync => "in-sync",
-            Apply::Applying(_) => "applying",
+            Apply::Applying(_) | Apply::Attaching(_) => "applying",
             Apply::PendingReboot => "pending-reboot",
             Apply::Failed => "failed-to-apply",
         }
@@ -336,6 +361,7 @@ impl InstanceState {
         xml.text("MasterUsername", crate::server::MASTER);
         endpoint(&mut xml, "127.0.0.1", self.own.server.port());
         xml.text("AllocatedStorage", "20");
+        self.made.grows_to_gib.iter().for_each(|gib| xml.value("MaxAllocatedStorage", gib));
         xml.text("StorageType", "gp3");
         group_status(&mut xml, &self.own.group, self.own.apply_status());
         self.own.write_pending(&mut xml);

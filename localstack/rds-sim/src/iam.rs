@@ -107,6 +107,9 @@ pub(crate) fn needed(call: &Call) -> Vec<(String, String)> {
         "pg" => named(&format!("{side}DBParameterGroupIdentifier"), kind),
         _ => named(&format!("{side}DBClusterParameterGroupIdentifier"), kind),
     };
+    if call.action == "GetMetricStatistics" {
+        return vec![("cloudwatch:GetMetricStatistics".to_owned(), "*".to_owned())];
+    }
     let resources = match call.action.as_str() {
         "DescribeDBInstances" | "RebootDBInstance" => vec![named("DBInstanceIdentifier", "db")],
         "DescribeDBClusters" | "RebootDBCluster" => vec![named("DBClusterIdentifier", "cluster")],

@@ -11,14 +11,28 @@ pub struct Instance {
     pub(crate) values: Values,
     pub(crate) multi_az: bool,
     pub(crate) replica_of: Option<String>,
+    pub(crate) free_storage: u64,
+    pub(crate) grows_to_gib: Option<u32>,
 }
+
+/// What is free on a new disk of 20 GiB.
+const FREE_STORAGE: u64 = 18 << 30;
 
 impl Instance {
     /// A single instance of PostgreSQL 18 with its family's default group.
     #[must_use]
     pub fn new(id: &str) -> Self {
         let (group, values) = (None, Values::new());
-        Self { id: id.to_owned(), major: 18, group, values, multi_az: false, replica_of: None }
+        Self {
+            id: id.to_owned(),
+            major: 18,
+            group,
+            values,
+            multi_az: false,
+            replica_of: None,
+            free_storage: FREE_STORAGE,
+            grows_to_gib: None,
+        }
     }
 
     /// Another major version.
@@ -49,6 +63,20 @@ impl Instance {
         self
     }
 
+    /// So many bytes are free on its disk of 20 GiB, says CloudWatch.
+    #[must_use]
+    pub fn free_storage(mut self, bytes: u64) -> Self {
+        self.free_storage = bytes;
+        self
+    }
+
+    /// Its disk grows by itself up to this.
+    #[must_use]
+    pub fn grows_to_gib(mut self, gib: u32) -> Self {
+        self.grows_to_gib = Some(gib);
+        self
+    }
+
     /// A read replica of another instance; the server behind it is one of its own.
     #[must_use]
     pub fn replica_of(mut self, id: &str) -> Self {
@@ -70,6 +98,7 @@ pub struct Cluster {
     pub(crate) serverless_minimum: Option<f64>,
     /// Of the group of the writer's instance; the default one when there are none.
     pub(crate) writer_values: Values,
+    pub(crate) free_storage: u64,
 }
 
 /// The group of a writer that has one of its own.
@@ -91,6 +120,7 @@ impl Cluster {
             engine_mode,
             serverless_minimum,
             writer_values: Values::new(),
+            free_storage: FREE_STORAGE,
         }
     }
 

@@ -34,7 +34,10 @@ pub(crate) fn arn(kind: &str, name: &str) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Apply {
     InSync,
+    /// Values of the attached group are being carried over.
     Applying(Instant),
+    /// Another group was attached: none of its values is in force before a reboot.
+    Attaching(Instant),
     PendingReboot,
     Failed,
 }

@@ -261,7 +261,7 @@ fn changes(inspection: &Inspection, parameters: &Parameters) -> Vec<Change> {
 
 fn missing_extensions(inspection: &Inspection, allowed: &str) -> Vec<String> {
     let is_allowed = |name: &str| allowed.split(',').any(|one| one.trim() == name);
-    inspection.missing_extensions.iter().filter(|name| !is_allowed(name)).cloned().collect()
+    inspection.needs.missing_extensions.iter().filter(|name| !is_allowed(name)).cloned().collect()
 }
 
 fn steps(inspection: &Inspection) -> Vec<Step> {
