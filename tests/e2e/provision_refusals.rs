@@ -206,6 +206,12 @@ async fn a_rollback_waits_until_the_last_slot_is_dropped() {
     let here = shop.cluster().client("app").await;
     here.batch("SELECT pg_create_logical_replication_slot('left_over', 'pgoutput')").await;
     let before = account.changes();
+    // Without a way to ask, it is said before anybody is asked to agree.
+    account
+        .provision(&["rollback", "shop"])
+        .await
+        .ends(2)
+        .prints(&["was not asked for logical slots", "--postgres-url"]);
     let rolled = account.provision(&["rollback", "shop", "--postgres-url", &url, "--yes"]).await.ends(1);
     rolled.says(&["[slots_exist]", "left_over", "pgstream-aws destroy"]);
     assert_eq!(account.changes(), before);

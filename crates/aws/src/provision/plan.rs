@@ -188,6 +188,12 @@ impl Plan {
             notes.push(
                 "after the reboot wal_level is what the previous group says: replication from here ends".to_owned(),
             );
+            if inspection.server.is_none() {
+                notes.push(
+                    "the server was not asked for logical slots, and with one left it does not start after the reboot: give -c or --postgres-url"
+                        .to_owned(),
+                );
+            }
         }
         Self { wishes: Vec::new(), steps, blockers, calls, notes, inspection }
     }

@@ -224,6 +224,10 @@ fn going_back_attaches_what_was_there_and_deletes_only_what_was_made() {
             "DeleteDBParameterGroup DBParameterGroupName=pgstream-shop-postgres16",
         ]
     );
+    let warned = |plan: &Plan| plan.notes.iter().any(|note| note.contains("not asked for logical slots"));
+    assert!(warned(&back));
+    now.server = Some(facts("logical"));
+    assert!(!warned(&Plan::back(now.clone())));
     now.server = Some(ServerFacts { logical_slots: vec!["pgstream_shop_slot".to_owned()], ..facts("logical") });
     assert_eq!(codes(&Plan::back(now.clone())), ["slots_exist"]);
     now.own = Some(Own { ours: false, ..own("1") });
