@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod account;
+mod recorder;
 mod replicator;
 
 mod aws;
@@ -21,6 +22,7 @@ mod job;
 mod links;
 mod matrix;
 mod ownership;
+mod policies;
 mod preparation;
 mod provision;
 mod provision_faults;
