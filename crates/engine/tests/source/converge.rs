@@ -33,6 +33,12 @@ async fn matrix_source_init_is_idempotent_and_destroy_undoes_it() {
         [
             "created schema pgstream",
             "created migration 0001 schema_log_and_records",
+            "created migration 0002 ddl_describe",
+            "created migration 0003 ddl_objects",
+            "created migration 0004 ddl_capture",
+            "created event trigger pgstream_ddl_command_end",
+            "created event trigger pgstream_sql_drop",
+            "created event trigger pgstream_table_rewrite",
             "changed replica identity \"public\".\"plain\"",
             "changed replica identity \"public\".\"silent\"",
             "created publication pgstream_app",
@@ -54,6 +60,9 @@ async fn matrix_source_init_is_idempotent_and_destroy_undoes_it() {
         lines(&removed),
         [
             "removed replication slot pgstream_app_slot",
+            "removed event trigger pgstream_ddl_command_end",
+            "removed event trigger pgstream_sql_drop",
+            "removed event trigger pgstream_table_rewrite",
             "removed publication pgstream_app",
             "restored replica identity \"public\".\"plain\"",
             "restored replica identity \"public\".\"silent\"",
