@@ -161,7 +161,11 @@ async fn a_managed_secret_is_joined_with_one_database_only() {
     let mut environment = secrets.environment();
     environment.push(("AWS_ENDPOINT_URL_RDS".to_owned(), account.simulator.endpoint()));
     let url = format!("secretsmanager://{managed}?dbname=app");
-    Replicator::start_in(&["status", "--postgres-url", &url], environment).done().await.ends(1).prints(&["[slot_missing]"]);
+    Replicator::start_in(&["status", "--postgres-url", &url], environment)
+        .done()
+        .await
+        .ends(1)
+        .prints(&["[slot_missing]"]);
     let calls = secrets.recorder.calls();
     let (reads, describes): (Vec<_>, Vec<_>) =
         calls.into_iter().partition(|(action, _)| action == "secretsmanager:GetSecretValue");

@@ -41,6 +41,9 @@ const CALL: Call = Call { service: "cloudwatch", action: "GetMetricStatistics" }
 /// The metric comes every minute, some minutes late.
 const WINDOW: SignedDuration = SignedDuration::from_hours(1);
 
+/// The end is not part of what is asked for, is cut to a second, and the clock there may be ahead.
+const AHEAD: SignedDuration = SignedDuration::from_mins(1);
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 2;
@@ -124,7 +127,7 @@ fn form(instance: &str, now: Timestamp) -> String {
          &StartTime={}&EndTime={}&Period=60&Statistics.member.1=Minimum",
         CALL.action,
         time(now - WINDOW),
-        time(now),
+        time(now + AHEAD),
     )
 }
 
@@ -241,7 +244,7 @@ mod tests {
     fn the_question_is_about_the_last_hour_of_one_disk() {
         let form = form("shop-1", "2026-01-01T12:00:00Z".parse().unwrap());
         assert!(form.contains("Dimensions.member.1.Value=shop-1&StartTime=2026-01-01T11%3A00%3A00Z&"), "{form}");
-        assert!(form.contains("EndTime=2026-01-01T12%3A00%3A00Z&Period=60&Statistics.member.1=Minimum"), "{form}");
+        assert!(form.contains("EndTime=2026-01-01T12%3A01%3A00Z&Period=60&Statistics.member.1=Minimum"), "{form}");
     }
 
     #[test]

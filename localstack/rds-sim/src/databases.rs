@@ -259,7 +259,7 @@ impl State {
         let mut xml = Xml::default();
         xml.text("Label", call.need("MetricName")?);
         xml.list("Datapoints", "member", free, |xml, bytes| {
-            xml.text("Timestamp", call.get("EndTime").unwrap_or_default());
+            xml.text("Timestamp", call.get("StartTime").unwrap_or_default());
             xml.value("Minimum", format!("{bytes}.0"));
             xml.text("Unit", "Bytes");
         });
