@@ -5,7 +5,7 @@ use std::time::Duration;
 use rds_sim::{Fault, Options};
 
 use crate::{
-    account::{Account, Topology},
+    account::{Account, TOPOLOGIES, Topology},
     replicator::{Done, Replicator},
 };
 
@@ -169,4 +169,40 @@ async fn waiting_outlasts_a_moment_without_the_api() {
     account.simulator.faults().next("DescribeDBClusters", 8, Fault::Throttle);
     running.done().await.ok();
     account.assert_ready("throttled while waiting");
+}
+
+#[tokio::test]
+async fn lists_that_are_behind_are_not_believed() {
+    for topology in TOPOLOGIES {
+        let account = Account::with(topology).await;
+        account.simulator.faults().describes_are_behind(Duration::from_secs(1));
+        account.provision(&["apply", "shop", "--yes"]).await.ok().prints(&["4 changes"]);
+        account.assert_ready(&format!("{topology:?}, behind"));
+        account.provision(&["apply", "shop", "--yes"]).await.ok().prints(&["nothing was changed"]);
+        account.provision(&["rollback", "shop", "--yes"]).await.ok().prints(&["3 changes"]);
+        account.assert_as_before(&format!("{topology:?}, behind"));
+        assert_eq!(account.simulator.seen("shop").reboots, 2, "{topology:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_that_apply_at_once_come_to_one_end() {
+    for topology in TOPOLOGIES {
+        let account = Account::with(topology).await;
+        let (one, other) = (account.start(&["apply", "shop", "--yes"]), account.start(&["apply", "shop", "--yes"]));
+        one.done().await.ok();
+        other.done().await.ok();
+        account.assert_ready(&format!("{topology:?}, two at once"));
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_asked_to_stop_says_that_it_can_go_on() {
+    let account = Account::of(Options { pause: Duration::from_secs(3), ..Options::default() }).await;
+    account.declare(Topology::Instance, None);
+    let mut running = account.start(&["apply", "shop", "--yes"]);
+    running.prints("rebooting,").await;
+    running.stop().await.ends(1).says(&["aws::provision::stopped", "goes on where it stopped"]);
+    account.provision(&["apply", "shop", "--yes"]).await.ok().prints(&["nothing was changed"]);
+    account.assert_ready("stopped while it rebooted");
 }

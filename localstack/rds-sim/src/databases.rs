@@ -1,6 +1,9 @@
 //! Instances and clusters: what they are like, attaching groups, reboots.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     error::Refusal,
@@ -8,7 +11,7 @@ use crate::{
     made::WRITER_GROUP,
     request::Call,
     server::Values,
-    world::{Apply, Attachment, ClusterState, InstanceState, State, Status, World, arn},
+    world::{Apply, Attachment, ClusterState, InstanceState, Look, State, Status, World, arn},
     xml::Xml,
 };
 
@@ -33,8 +36,14 @@ impl World {
         })
     }
 
-    /// States that last for a moment go over into the next.
+    /// States that last for a moment go over into the next, and into what lists show.
     pub(crate) fn let_time_pass(&self) {
+        self.end_applying();
+        let behind = self.faults.states().behind;
+        self.state().attachments().for_each(|own| own.show(behind));
+    }
+
+    fn end_applying(&self) {
         let fails = self.faults.states().parameters_fail_to_apply;
         let mut state = self.state();
         let groups = state.groups.clone();
@@ -311,22 +320,35 @@ impl State {
 }
 
 impl Attachment {
-    pub(crate) fn status(&self) -> &'static str {
-        match self.status {
+    /// How it really is.
+    pub(crate) fn look(&self) -> Look {
+        let status = match self.status {
             Status::Other(word) => word,
             Status::Available | Status::RebootAsked => "available",
             Status::Rebooting => "rebooting",
             Status::Incompatible => "incompatible-parameters",
-        }
-    }
-
-    pub(crate) fn apply_status(&self) -> &'static str {
-        match self.apply {
+        };
+        let apply = match self.apply {
             Apply::InSync => "in-sync",
             Apply::Applying(_) | Apply::Attaching(_) => "applying",
             Apply::PendingReboot => "pending-reboot",
             Apply::Failed => "failed-to-apply",
+        };
+        Look { group: self.group.clone(), status, apply }
+    }
+
+    /// Lists show how it was a while ago.
+    fn show(&mut self, behind: Duration) {
+        let look = self.look();
+        if self.looks.last().is_none_or(|(_, last)| *last != look) {
+            self.looks.push((Instant::now(), look));
         }
+        let old = self.looks.iter().rev().find(|(since, _)| since.elapsed() >= behind);
+        self.shown = old.or(self.looks.first()).map(|(_, look)| look.clone());
+    }
+
+    fn shown(&self) -> Look {
+        self.shown.clone().unwrap_or_else(|| self.look())
     }
 
     fn write_pending(&self, xml: &mut Xml) {
@@ -357,13 +379,14 @@ impl InstanceState {
         xml.text("DBInstanceClass", "db.t4g.medium");
         xml.text("Engine", "postgres");
         xml.text("EngineVersion", &self.version);
-        xml.text("DBInstanceStatus", self.own.status());
+        let shown = self.own.shown();
+        xml.text("DBInstanceStatus", shown.status);
         xml.text("MasterUsername", crate::server::MASTER);
         endpoint(&mut xml, "127.0.0.1", self.own.server.port());
         xml.text("AllocatedStorage", "20");
         self.made.grows_to_gib.iter().for_each(|gib| xml.value("MaxAllocatedStorage", gib));
         xml.text("StorageType", "gp3");
-        group_status(&mut xml, &self.own.group, self.own.apply_status());
+        group_status(&mut xml, &shown.group, shown.apply);
         self.own.write_pending(&mut xml);
         xml.value("MultiAZ", self.made.multi_az);
         self.made.replica_of.iter().for_each(|id| xml.text("ReadReplicaSourceDBInstanceIdentifier", id));
@@ -380,8 +403,9 @@ impl ClusterState {
     fn describe(&self) -> Xml {
         let mut xml = Xml::default();
         xml.text("DBClusterIdentifier", &self.made.id);
-        xml.text("DBClusterParameterGroup", &self.own.group);
-        xml.text("Status", self.own.status());
+        let shown = self.own.shown();
+        xml.text("DBClusterParameterGroup", &shown.group);
+        xml.text("Status", shown.status);
         xml.text("Endpoint", "127.0.0.1");
         xml.text(
             "ReaderEndpoint",
@@ -398,7 +422,7 @@ impl ClusterState {
                 xml.within("DBClusterMember", |xml| {
                     xml.text("DBInstanceIdentifier", id);
                     xml.value("IsClusterWriter", n == 0);
-                    let status = if n == 0 || !self.made.aurora { self.own.apply_status() } else { "in-sync" };
+                    let status = if n == 0 || !self.made.aurora { shown.apply } else { "in-sync" };
                     xml.text("DBClusterParameterGroupStatus", status);
                 });
             }
@@ -427,7 +451,7 @@ impl ClusterState {
         );
         xml.text("Engine", self.engine());
         xml.text("EngineVersion", &self.version);
-        xml.text("DBInstanceStatus", if is_writer { self.own.status() } else { "available" });
+        xml.text("DBInstanceStatus", if is_writer { self.own.shown().status } else { "available" });
         let reader = format!("{id}.sim.{}.rds.amazonaws.com", crate::world::REGION);
         endpoint(&mut xml, if is_writer { "127.0.0.1" } else { &reader }, self.own.server.port());
         let default = format!("default.{}", groups::family(self.engine(), self.made.major));

@@ -61,6 +61,8 @@ pub struct Faults {
 pub(crate) struct States {
     pub(crate) reboot_never_ends: bool,
     pub(crate) parameters_fail_to_apply: bool,
+    /// How far lists of databases are behind.
+    pub(crate) behind: Duration,
 }
 
 impl Faults {
@@ -82,6 +84,11 @@ impl Faults {
     /// Attached groups end in `failed-to-apply`.
     pub fn parameters_fail_to_apply(&self) {
         lock(&self.states).parameters_fail_to_apply = true;
+    }
+
+    /// Lists of databases tell what was so long before.
+    pub fn describes_are_behind(&self, by: Duration) {
+        lock(&self.states).behind = by;
     }
 
     /// How many calls met a fault, until now.

@@ -35,10 +35,11 @@ impl World {
         self.let_time_pass();
         let mut state = self.state();
         let own = state.attachment(id)?;
+        let look = own.look();
         Some(Seen {
-            group: own.group.clone(),
-            status: own.status(),
-            apply_status: own.apply_status(),
+            group: look.group,
+            status: look.status,
+            apply_status: look.apply,
             in_force: own.in_force.clone(),
             reboots: own.reboots,
         })

@@ -67,6 +67,18 @@ pub(crate) struct Attachment {
     pub(crate) pending: Vec<(&'static str, String)>,
     /// Reboots that were begun.
     pub(crate) reboots: usize,
+    /// What was to be seen of it since when, for lists that are behind.
+    pub(crate) looks: Vec<(Instant, Look)>,
+    /// What lists show.
+    pub(crate) shown: Option<Look>,
+}
+
+/// The part that lists show and that changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub(crate) group: String,
+    pub(crate) status: &'static str,
+    pub(crate) apply: &'static str,
 }
 
 pub(crate) struct InstanceState {
@@ -290,6 +302,17 @@ impl State {
 impl Attachment {
     fn new(kind: Kind, group: String, in_force: &Values, server: Server) -> Self {
         let (apply, status, server) = (Apply::InSync, Status::Available, Arc::new(server));
-        Self { kind, group, apply, status, in_force: in_force.clone(), server, pending: Vec::new(), reboots: 0 }
+        Self {
+            kind,
+            group,
+            apply,
+            status,
+            in_force: in_force.clone(),
+            server,
+            pending: Vec::new(),
+            reboots: 0,
+            looks: Vec::new(),
+            shown: None,
+        }
     }
 }
