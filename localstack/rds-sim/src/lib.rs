@@ -9,6 +9,7 @@
 
 mod catalog;
 mod databases;
+mod describe;
 mod error;
 mod faults;
 mod groups;
