@@ -157,3 +157,20 @@ async fn the_metric_is_read_from_an_emulator_of_cloudwatch_too() {
     let plan = Replicator::start_in(&["provision", "plan", "shop"], environment).done().await;
     plan.ok().prints(&["20 GiB, 7.00 GiB free at"]);
 }
+
+#[tokio::test]
+async fn servers_that_cannot_be_asked_from_here_are_no_obstacle_to_a_plan() {
+    let pair = Pair::new(Instance::new("copy")).await;
+    let text = std::fs::read_to_string(&pair.config).unwrap();
+    // Made by the first copy.
+    let later = text.replace(&pair.target.url("app"), &pair.target.url("later"));
+    std::fs::write(&pair.config, later).unwrap();
+    let plan = pair.provision(&["plan"]).await.ok();
+    plan.prints(&["copy (RDS instance", "could not be compared", "database \"later\" does not exist"]);
+    // In a private subnet.
+    let elsewhere = text.replace(&pair.source.url("app"), "postgresql://u:p@127.0.0.1:1/app");
+    std::fs::write(&pair.config, elsewhere).unwrap();
+    pair.provision(&["plan"]).await.ok().prints(&["could not be compared", "connections are free"]);
+    pair.provision(&["apply", "--yes"]).await.ok().prints(&["nothing was changed"]);
+    pair.provision(&["verify"]).await.ok().prints(&["could not be compared", "copy is ready"]);
+}

@@ -73,7 +73,7 @@ async fn meant(arguments: &DatabaseArgs, common: &Common) -> Result<Meant, Failu
         Some(Target::Stdout) | None => 1,
     };
     let needs = match (side, &source, &server) {
-        (Side::Target, Some(source), Some(target)) => Box::pin(needs(source, target, sessions)).await?,
+        (Side::Target, Some(source), Some(target)) => Box::pin(needs(source, target, sessions)).await,
         _ => provision::Needs::default(),
     };
     let region = arguments.region.clone().or_else(|| named.region.clone());
@@ -145,6 +145,9 @@ async fn verify(arguments: &DatabaseArgs, common: &Common) -> Result<bool, Failu
     }
     show_findings(&plan);
     checks.iter().for_each(show_check);
+    if let Some(problem) = &plan.inspection.needs.problem {
+        output::warning(&format!("source and target could not be compared: {problem}"));
+    }
     if !asked {
         output::warning("the server itself was not asked: give -c or --postgres-url");
     }

@@ -220,6 +220,8 @@ pub struct Needs {
     pub bytes: Option<i64>,
     /// Sessions that may be opened.
     pub sessions: Option<i64>,
+    /// Why the rest is not known: one of the servers could not be asked from here.
+    pub problem: Option<String>,
 }
 
 /// A database as it is.

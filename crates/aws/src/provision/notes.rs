@@ -44,6 +44,9 @@ pub(super) fn notes(inspection: &Inspection, steps: &[Step]) -> Vec<String> {
         let wanted = wanted.unwrap_or_default();
         notes.push(format!("{free} of {} connections are free{wanted}", facts.connections_max));
     }
+    if let Some(problem) = &inspection.needs.problem {
+        notes.push(format!("source and target could not be compared, for extensions and room: {problem}"));
+    }
     if let Some(room) = inspection.room().filter(|room| !room.good) {
         notes.push(format!("storage: {}: {}", room.detail, room.fix.unwrap_or_default()));
     }

@@ -80,11 +80,17 @@ pub(super) async fn facts(server: &Server) -> Result<ServerFacts, Error> {
     })
 }
 
-/// What a source asks of a target: the extensions and the bytes of its database that are not there yet.
-///
-/// # Errors
-/// One of the servers does not answer.
-pub async fn needs(source: &Server, target: &Server, sessions: i64) -> Result<Needs, Error> {
+/// What a source asks of a target: the extensions and the bytes of its database that are not there yet. A database that is
+/// still to be made, or a server in a private subnet, leaves that open.
+pub async fn needs(source: &Server, target: &Server, sessions: i64) -> Needs {
+    let sessions = Some(sessions);
+    match Box::pin(compare(source, target)).await {
+        Ok((missing_extensions, bytes)) => Needs { missing_extensions, bytes: Some(bytes), sessions, problem: None },
+        Err(error) => Needs { sessions, problem: Some(error.to_string()), ..Needs::default() },
+    }
+}
+
+async fn compare(source: &Server, target: &Server) -> Result<(Vec<String>, i64), Error> {
     let here = source.connect(&Session::new(APPLICATION)).await?;
     let there = target.connect(&Session::new(APPLICATION)).await?;
     let sql = "SELECT extname::text FROM pg_extension ORDER BY 1";
@@ -93,9 +99,8 @@ pub async fn needs(source: &Server, target: &Server, sessions: i64) -> Result<Ne
     let sql = "SELECT name FROM unnest($1::text[]) AS name \
                WHERE name NOT IN (SELECT extname::text FROM pg_extension) ORDER BY 1";
     let rows = there.query(sql, &[&wanted]).await.map_err(there.failed("listing extensions"))?;
-    let missing_extensions = rows.iter().map(|row| row.get(0)).collect();
     let bytes = (database_bytes(&here).await? - database_bytes(&there).await?).max(0);
-    Ok(Needs { missing_extensions, bytes: Some(bytes), sessions: Some(sessions) })
+    Ok((rows.iter().map(|row| row.get(0)).collect(), bytes))
 }
 
 async fn database_bytes(client: &Client) -> Result<i64, Error> {
