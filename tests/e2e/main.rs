@@ -31,6 +31,7 @@ mod provision_policies;
 mod provision_refusals;
 mod provision_target;
 mod refusals;
+mod schema_changes;
 mod secrets;
 mod slots;
 mod snapshot;

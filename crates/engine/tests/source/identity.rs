@@ -78,7 +78,7 @@ async fn a_partition_that_comes_later_is_warned_of_found_and_mended() {
     let client = cluster.client("app").await;
     client.batch(UNUSABLE).await;
     let source = app(&cluster);
-    let report = init(&source).await;
+    init(&source).await;
     // Where schema changes are recorded, it would be mended at once.
     client
         .batch(
