@@ -1,52 +1,9 @@
 //! From a database as RDS makes it to one that is followed, on real servers behind a simulator of the RDS API.
 
-use std::{fs, path::PathBuf};
-
 use pgstream_testkit::{assert_same_rows, cluster};
-use rds_sim::{Cluster, Database, Instance, Options, Simulator};
-use tempfile::TempDir;
+use rds_sim::{Cluster, Database, Instance};
 
-use crate::replicator::{Done, Replicator};
-
-/// Somebody with a simulated account and a configuration.
-struct Account {
-    simulator: Simulator,
-    directory: TempDir,
-}
-
-impl Account {
-    async fn new() -> Self {
-        let simulator = Simulator::start(Options::default()).await.unwrap();
-        Self { simulator, directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn configure(&self, source: &str, target: &str) -> PathBuf {
-        let path = self.directory.path().join("pipeline.yaml");
-        let text = format!(
-            "source: {{postgres: {{url: '{source}', mode: snapshot_and_replication}}}}\ntarget: {{postgres: {{url: '{target}'}}}}\n"
-        );
-        fs::write(&path, text).unwrap();
-        path
-    }
-
-    async fn provision(&self, arguments: &[&str]) -> Done {
-        let endpoint = self.simulator.endpoint();
-        let variables = [
-            ("AWS_ENDPOINT_URL_RDS", endpoint.as_str()),
-            ("AWS_REGION", "eu-west-1"),
-            ("AWS_ACCESS_KEY_ID", "AKIATEST"),
-            ("AWS_SECRET_ACCESS_KEY", "secret"),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-        ];
-        Replicator::start_in(&[&["provision"], arguments].concat(), variables.to_vec()).done().await
-    }
-
-    /// Calls that change something.
-    fn changes(&self) -> Vec<String> {
-        let calls = self.simulator.calls().into_iter().map(|call| call.action);
-        calls.filter(|action| !action.starts_with("Describe") && !action.starts_with("List")).collect()
-    }
-}
+use crate::{account::Account, replicator::Replicator};
 
 async fn wal_level(database: &Database) -> String {
     database.cluster().client("app").await.text("SHOW wal_level").await.unwrap()

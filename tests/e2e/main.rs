@@ -1,6 +1,8 @@
 //! End-to-end tests: the binary between two real servers.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod account;
+mod recorder;
 mod replicator;
 
 mod aws;
@@ -20,9 +22,14 @@ mod job;
 mod links;
 mod matrix;
 mod ownership;
+mod policies;
 mod preparation;
 mod provision;
-mod provision_rds;
+mod provision_faults;
+mod provision_kills;
+mod provision_policies;
+mod provision_refusals;
+mod provision_target;
 mod refusals;
 mod schema_changes;
 mod secrets;

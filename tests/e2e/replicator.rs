@@ -314,6 +314,16 @@ impl Replicator {
         }
     }
 
+    /// Waits until standard output holds this.
+    pub async fn prints(&mut self, words: &str) {
+        let deadline = Instant::now() + CATCH_UP;
+        while !self.stdout().contains(words) {
+            self.assert_running();
+            assert!(Instant::now() < deadline, "not printed in {CATCH_UP:?}: {words}\n{}", self.stdout());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// Waits until standard error holds this twice more than now.
     pub async fn says_again(&mut self, words: &str) {
         let said = |running: &Self| running.stderr().matches(words).count();

@@ -117,6 +117,11 @@ impl Aws {
     }
 }
 
+/// A document of the Query protocols ends with `</…Response>`.
+pub(crate) fn is_whole(body: &[u8]) -> bool {
+    body.trim_ascii_end().ends_with(b"Response>")
+}
+
 /// Refuses documents that are cut off. The SDK's parser takes them as if they ended there: a list of databases would be
 /// shorter, and a group that others use would seem to be used by nobody.
 #[derive(Debug)]
@@ -135,7 +140,7 @@ impl Intercept for WholeAnswers {
     ) -> Result<(), BoxError> {
         let response = context.response();
         let body = response.body().bytes().unwrap_or_default();
-        match !response.status().is_success() || body.trim_ascii_end().ends_with(b"Response>") {
+        match !response.status().is_success() || is_whole(body) {
             true => Ok(()),
             false => Err("the answer is cut off".into()),
         }

@@ -7,14 +7,19 @@
 //! ```
 //!
 //! Decisions rest on error codes. The one message that is read is that of a denied call, since only it says which
-//! action on which resource was meant; without it the action that was called is named.
+//! action on which resource was meant; without it the action that was called is named. A refused signature means a wrong
+//! key or a wrong clock: the date of the answer tells which.
 
-use std::{error, fmt};
+use std::{
+    error, fmt,
+    time::{Duration, SystemTime},
+};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_rds::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
+    primitives::{DateTime, DateTimeFormat},
 };
 
 /// An action of a service, as IAM policies name it.
@@ -181,6 +186,23 @@ pub enum Error {
     },
 }
 
+/// RDS's word for a wrong secret key, and for a signature of another time.
+const SIGNATURE_WRONG: &str = "SignatureDoesNotMatch";
+
+/// The same in Secrets Manager.
+const SIGNATURE_INVALID: &str = "InvalidSignatureException";
+
+/// Signatures that are more than five minutes off are refused; a minute less leaves room for the way.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(4 * 60);
+
+/// Whether the answer was written at quite another time than it is here.
+fn is_clock_off(date: Option<&str>, here: SystemTime) -> bool {
+    let there = date.and_then(|text| DateTime::from_str(text, DateTimeFormat::HttpDate).ok());
+    let Some(there) = there.and_then(|there| SystemTime::try_from(there).ok()) else { return false };
+    let apart = there.duration_since(here).unwrap_or_else(|earlier| earlier.duration());
+    apart > CLOCK_TOLERANCE
+}
+
 fn on(resource: Option<&str>) -> String {
     resource.map(|resource| format!(" on {resource}")).unwrap_or_default()
 }
@@ -226,7 +248,13 @@ impl Error {
             SdkError::ServiceError(context) => {
                 let status = context.raw().status().as_u16();
                 let (code, message) = (context.err().code(), context.err().message());
-                Self::from_service(call, status, code, message)
+                let date = context.raw().headers().get("date");
+                match code {
+                    Some(SIGNATURE_WRONG | SIGNATURE_INVALID) if is_clock_off(date, SystemTime::now()) => {
+                        Self::ClockSkew { call }
+                    }
+                    _ => Self::from_service(call, status, code, message),
+                }
             }
             SdkError::TimeoutError(_) => Self::Timeout { call },
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::Timeout { call },
@@ -257,8 +285,8 @@ impl Error {
             Some(
                 code @ ("InvalidClientTokenId"
                 | "UnrecognizedClientException"
-                | "SignatureDoesNotMatch"
-                | "InvalidSignatureException"
+                | SIGNATURE_WRONG
+                | SIGNATURE_INVALID
                 | "IncompleteSignature"
                 | "MissingAuthenticationToken"
                 | "InvalidAccessKeyId"
@@ -395,6 +423,15 @@ mod tests {
             assert!(!refused(code, "").is_transient(), "{code}");
         }
         assert_eq!(refused("DBInstanceNotFound", "").refusal(), Some("DBInstanceNotFound"));
+    }
+
+    #[test]
+    fn a_signature_is_refused_for_the_clock_only_when_the_clocks_differ() {
+        let here = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600);
+        assert!(!is_clock_off(Some("Thu, 01 Jan 2026 00:03:00 GMT"), here));
+        assert!(is_clock_off(Some("Thu, 01 Jan 2026 00:06:00 GMT"), here));
+        assert!(is_clock_off(Some("Wed, 31 Dec 2025 23:00:00 GMT"), here));
+        assert!(!is_clock_off(None, here) && !is_clock_off(Some("today"), here));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod client;
+mod cloudwatch;
 pub mod error;
 pub mod provision;
 pub mod secrets;

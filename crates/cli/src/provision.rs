@@ -9,8 +9,7 @@ use jiff::Zoned;
 use pgstream_aws_api::{
     Aws, Settings,
     provision::{
-        self, Check, Choices, Database, Direction, Event, Inspection, Limits, Named, Outcome, Plan, Side,
-        missing_extensions,
+        self, Check, Choices, Database, Direction, Event, Inspection, Limits, Named, Outcome, Plan, Side, needs,
     },
 };
 use pgstream_config::{Needs, pipeline::Target};
@@ -38,6 +37,7 @@ pub async fn run(arguments: &Provision, common: &Common, cancel: &CancellationTo
 /// What the user named, with how to reach it.
 struct Meant {
     database: Database,
+    aws: Aws,
     /// Sessions that the pipeline may open on a target.
     sessions: i64,
 }
@@ -72,16 +72,16 @@ async fn meant(arguments: &DatabaseArgs, common: &Common) -> Result<Meant, Failu
         Some(Target::Postgres(target)) => i64::try_from(target.max_connections.get()).unwrap_or(i64::MAX),
         Some(Target::Stdout) | None => 1,
     };
-    let missing = match (side, &source, &server) {
-        (Side::Target, Some(source), Some(target)) => Box::pin(missing_extensions(source, target)).await?,
-        _ => Vec::new(),
+    let needs = match (side, &source, &server) {
+        (Side::Target, Some(source), Some(target)) => Box::pin(needs(source, target, sessions)).await,
+        _ => provision::Needs::default(),
     };
     let region = arguments.region.clone().or_else(|| named.region.clone());
     let aws = Box::pin(Aws::load(&Settings { region, profile: arguments.profile.clone() })).await?;
     Box::pin(aws.check_credentials()).await?;
     let choices = Choices { change_shared_group: arguments.change_shared_group };
-    let database = Database::new(&aws, named, side).with_server(server);
-    Ok(Meant { database: database.with_missing_extensions(missing).with_choices(choices), sessions })
+    let database = Database::new(&aws, named, side).with_server(server).with_needs(needs).with_choices(choices);
+    Ok(Meant { database, aws, sessions })
 }
 
 fn of_server(server: &Server) -> Result<Named, Failure> {
@@ -91,7 +91,8 @@ fn of_server(server: &Server) -> Result<Named, Failure> {
 
 async fn plan(arguments: &DatabaseArgs, common: &Common) -> Result<bool, Failure> {
     let meant = Box::pin(meant(arguments, common)).await?;
-    let plan = Box::pin(meant.database.plan(Direction::Forth)).await?;
+    let database = meant.database.with_metrics(&meant.aws);
+    let plan = Box::pin(database.plan(Direction::Forth)).await?;
     match arguments.json {
         true => output::json(&plan)?,
         false => show(&plan),
@@ -130,8 +131,11 @@ async fn carry_out(
 
 async fn verify(arguments: &DatabaseArgs, common: &Common) -> Result<bool, Failure> {
     let meant = Box::pin(meant(arguments, common)).await?;
-    let plan = Box::pin(meant.database.plan(Direction::Forth)).await?;
-    let checks = Box::pin(meant.database.try_server(meant.sessions)).await?;
+    let database = meant.database.with_metrics(&meant.aws);
+    let plan = Box::pin(database.plan(Direction::Forth)).await?;
+    let mut checks = Box::pin(database.try_server(meant.sessions)).await?;
+    let asked = !checks.is_empty();
+    checks.extend(plan.inspection.room());
     let ready = plan.is_ready() && checks.iter().all(|check| check.good);
     if arguments.json {
         output::json(
@@ -141,7 +145,10 @@ async fn verify(arguments: &DatabaseArgs, common: &Common) -> Result<bool, Failu
     }
     show_findings(&plan);
     checks.iter().for_each(show_check);
-    if checks.is_empty() {
+    if let Some(problem) = &plan.inspection.needs.problem {
+        output::warning(&format!("source and target could not be compared: {problem}"));
+    }
+    if !asked {
         output::warning("the server itself was not asked: give -c or --postgres-url");
     }
     match ready {
@@ -197,7 +204,9 @@ fn what_is(inspection: &Inspection) -> Table {
     let room =
         inspection.storage.allocated_gib.map_or_else(|| "grows by itself".to_owned(), |gib| format!("{gib} GiB"));
     let most = inspection.storage.maximum_gib.map(|gib| format!(", grows to {gib} GiB")).unwrap_or_default();
-    row("storage", format!("{} {room}{most}", inspection.storage.kind));
+    let free = inspection.storage.free.as_ref();
+    let free = free.map(|free| format!(", {} free at {}", HumanBytes(free.bytes), free.at));
+    row("storage", format!("{} {room}{most}{}", inspection.storage.kind, free.unwrap_or_default()));
     match (&inspection.server, &inspection.server_problem) {
         (Some(facts), _) => {
             row("data", HumanBytes(facts.database_bytes.max(0).unsigned_abs()).to_string());

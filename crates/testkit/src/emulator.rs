@@ -135,6 +135,29 @@ impl Emulator {
         self.exchange(&request).await.unwrap_or_else(|error| panic!("{action}: {error}"))
     }
 
+    /// Puts a value of a metric into CloudWatch, measured now.
+    ///
+    /// # Panics
+    /// When it is not taken.
+    pub async fn put_metric(&self, namespace: &str, metric: &str, dimension: (&str, &str), value: f64) {
+        let (name, of) = dimension;
+        let body = format!(
+            "Action=PutMetricData&Version=2010-08-01&Namespace={}&MetricData.member.1.MetricName={metric}\
+             &MetricData.member.1.Dimensions.member.1.Name={name}&MetricData.member.1.Dimensions.member.1.Value={of}\
+             &MetricData.member.1.Value={value}",
+            namespace.replace('/', "%2F")
+        );
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-www-form-urlencoded\r\nX-Amz-Date: 20260101T000000Z\r\n\
+             Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/monitoring/aws4_request, SignedHeaders=host, Signature=0\r\n\
+             Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        let (status, answer) = self.exchange(&request).await.unwrap_or_else(|error| panic!("PutMetricData: {error}"));
+        assert_eq!(status, 200, "{answer}");
+    }
+
     async fn answers(&self) -> bool {
         let request = format!("GET /health HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
         self.exchange(&request).await.is_ok_and(|(status, _)| status == 200)

@@ -47,6 +47,32 @@ pub(crate) async fn read(client: &Client, major: u32, aurora: bool) -> Vec<Defin
     all
 }
 
+/// Settings of every server: name, type, values, whether they need a restart.
+const ON_PAPER: &[(&str, &str, &str, bool)] = &[
+    ("max_connections", "integer", "6-262143", true),
+    ("max_replication_slots", "integer", "0-262143", true),
+    ("max_slot_wal_keep_size", "integer", "-1-2147483647", false),
+    ("max_wal_senders", "integer", "0-262143", true),
+    ("wal_sender_timeout", "integer", "0-2147483647", false),
+    ("work_mem", "integer", "64-2147483647", false),
+];
+
+/// The parameters that matter, for databases without a server.
+pub(crate) fn on_paper(major: u32, aurora: bool) -> Vec<Definition> {
+    let mut all = own(major, aurora);
+    all.extend(ON_PAPER.iter().map(|(name, data_type, allowed, is_static)| Definition {
+        name: (*name).to_owned(),
+        data_type,
+        allowed: Some((*allowed).to_owned()),
+        is_static: *is_static,
+        modifiable: true,
+        system_value: None,
+        description: String::new(),
+    }));
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
+}
+
 fn definition(row: &tokio_postgres::Row) -> Definition {
     let text = |column: usize| row.get::<_, Option<String>>(column);
     let name: String = row.get(0);

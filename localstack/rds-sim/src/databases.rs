@@ -1,13 +1,17 @@
-//! Instances and clusters: what they are like, attaching groups, reboots.
+//! Instances and clusters: attaching groups, reboots, and the states between.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
+    describe::empty,
     error::Refusal,
     groups::{self, Kind},
     request::Call,
     server::Values,
-    world::{Apply, Attachment, ClusterState, InstanceState, State, Status, World, arn},
+    world::{Apply, Attachment, Look, State, Status, World},
     xml::Xml,
 };
 
@@ -19,10 +23,11 @@ impl World {
             "DescribeDBInstances" => self.state().describe_instances(call),
             "DescribeDBClusters" => self.state().describe_clusters(call),
             "DescribeDBEngineVersions" => self.state().describe_versions(call),
-            "DescribeBlueGreenDeployments" => Ok(empty("BlueGreenDeployments")),
-            "DescribePendingMaintenanceActions" => Ok(empty("PendingMaintenanceActions")),
+            "DescribeBlueGreenDeployments" => self.state().describe_blue_green(call),
+            "DescribePendingMaintenanceActions" => self.state().describe_maintenance(call),
             "DescribeEvents" => Ok(empty("Events")),
             "DescribeDBProxies" => Ok(empty("DBProxies")),
+            "GetMetricStatistics" => self.state().free_storage(call),
             "ModifyDBInstance" => self.state().modify(call, Kind::Instance),
             "ModifyDBCluster" => self.state().modify(call, Kind::Cluster),
             "RebootDBInstance" => self.reboot_instance(call),
@@ -31,14 +36,20 @@ impl World {
         })
     }
 
-    /// States that last for a moment go over into the next.
-    fn let_time_pass(&self) {
+    /// States that last for a moment go over into the next, and into what lists show.
+    pub(crate) fn let_time_pass(&self) {
+        self.end_applying();
+        let behind = self.faults.states().behind;
+        self.state().attachments().for_each(|own| own.show(behind));
+    }
+
+    fn end_applying(&self) {
         let fails = self.faults.states().parameters_fail_to_apply;
         let mut state = self.state();
         let groups = state.groups.clone();
         let families = state.families.clone();
         for own in state.attachments() {
-            let Apply::Applying(since) = own.apply else { continue };
+            let (Apply::Applying(since) | Apply::Attaching(since)) = own.apply else { continue };
             if since.elapsed() < self.pause {
                 continue;
             }
@@ -52,6 +63,7 @@ impl World {
             });
             own.apply = match statics {
                 _ if fails => Apply::Failed,
+                _ if matches!(own.apply, Apply::Attaching(_)) => Apply::PendingReboot,
                 Some(true) => Apply::InSync,
                 _ => Apply::PendingReboot,
             };
@@ -106,6 +118,7 @@ impl World {
             return Err(Refusal::new(400, wrong_state, format!("{id} is not in the available state.")));
         }
         own.status = Status::RebootAsked;
+        own.reboots += 1;
         let values = groups.get(&(own.kind, own.group.clone())).map(|group| group.values.clone()).unwrap_or_default();
         let (world, id, server) = (Arc::clone(self), id.to_owned(), Arc::clone(&own.server));
         let attached = own.group.clone();
@@ -138,78 +151,6 @@ impl World {
 }
 
 impl State {
-    fn describe_instances(&self, call: &Call) -> Result<Xml, Refusal> {
-        let mut all: Vec<Xml> = Vec::new();
-        let wanted = call.get("DBInstanceIdentifier").map(|id| id.rsplit(':').next().unwrap_or(id).to_lowercase());
-        let is_wanted = |id: &str| wanted.as_deref().is_none_or(|wanted| wanted == id);
-        for instance in self.instances.values().filter(|instance| is_wanted(&instance.made.id)) {
-            all.push(instance.describe());
-        }
-        for cluster in self.clusters.values() {
-            let members = cluster.members();
-            all.extend(
-                members.iter().enumerate().filter(|(_, id)| is_wanted(id)).map(|(n, id)| cluster.member(id, n == 0)),
-            );
-        }
-        match wanted {
-            Some(wanted) if all.is_empty() => Err(Refusal::instance_missing(&wanted)),
-            _ => paged(call, all, "DBInstances", "DBInstance"),
-        }
-    }
-
-    fn one_instance(&self, id: &str) -> Result<Xml, Refusal> {
-        let of_cluster = || {
-            let cluster = self.clusters.values().find(|cluster| cluster.members().iter().any(|member| member == id))?;
-            Some(cluster.member(id, cluster.members().first().is_some_and(|first| first == id)))
-        };
-        let found = self.instances.get(id).map(InstanceState::describe).or_else(of_cluster);
-        let found = found.ok_or_else(|| Refusal::instance_missing(id))?;
-        let mut xml = Xml::default();
-        xml.within("DBInstance", |xml| xml.append(found));
-        Ok(xml)
-    }
-
-    fn describe_clusters(&self, call: &Call) -> Result<Xml, Refusal> {
-        let wanted = call.get("DBClusterIdentifier").map(|id| id.rsplit(':').next().unwrap_or(id).to_lowercase());
-        let is_wanted = |cluster: &&ClusterState| wanted.as_deref().is_none_or(|wanted| wanted == cluster.made.id);
-        let all: Vec<Xml> = self.clusters.values().filter(is_wanted).map(ClusterState::describe).collect();
-        match wanted {
-            Some(wanted) if all.is_empty() => Err(Refusal::cluster_missing(&wanted)),
-            _ => paged(call, all, "DBClusters", "DBCluster"),
-        }
-    }
-
-    fn one_cluster(&self, id: &str) -> Result<Xml, Refusal> {
-        let found = self.clusters.get(id).ok_or_else(|| Refusal::cluster_missing(id))?;
-        let mut xml = Xml::default();
-        xml.within("DBCluster", |xml| xml.append(found.describe()));
-        Ok(xml)
-    }
-
-    /// Versions of the servers that are there.
-    fn describe_versions(&self, call: &Call) -> Result<Xml, Refusal> {
-        let instances =
-            self.instances.values().map(|instance| ("postgres", instance.version.clone(), instance.made.major));
-        let clusters =
-            self.clusters.values().map(|cluster| (cluster.engine(), cluster.version.clone(), cluster.made.major));
-        let mut versions: Vec<_> = instances.chain(clusters).collect();
-        versions.retain(|(engine, version, _)| {
-            call.get("Engine").is_none_or(|wanted| wanted == *engine)
-                && call.get("EngineVersion").is_none_or(|wanted| wanted == version)
-        });
-        versions.sort();
-        versions.dedup();
-        let described = versions.iter().map(|(engine, version, major)| {
-            let mut xml = Xml::default();
-            xml.text("Engine", engine);
-            xml.text("EngineVersion", version);
-            xml.text("DBParameterGroupFamily", &groups::family(engine, *major));
-            xml.text("Status", "available");
-            xml
-        });
-        paged(call, described.collect(), "DBEngineVersions", "DBEngineVersion")
-    }
-
     fn modify(&mut self, call: &Call, kind: Kind) -> Result<Xml, Refusal> {
         let (name, parameter) = match kind {
             Kind::Instance => ("DBInstanceIdentifier", "DBParameterGroupName"),
@@ -241,7 +182,7 @@ impl State {
         }
         if let Some(group) = call.get(parameter).map(str::to_lowercase).filter(|group| *group != own.group) {
             own.group = group;
-            own.apply = Apply::Applying(Instant::now());
+            own.apply = Apply::Attaching(Instant::now());
         }
         if call.flag("ApplyImmediately") {
             // All that was waiting for the maintenance window, too.
@@ -255,141 +196,34 @@ impl State {
 }
 
 impl Attachment {
-    fn status(&self) -> &'static str {
-        match self.status {
+    /// How it really is.
+    pub(crate) fn look(&self) -> Look {
+        let status = match self.status {
+            Status::Other(word) => word,
             Status::Available | Status::RebootAsked => "available",
             Status::Rebooting => "rebooting",
             Status::Incompatible => "incompatible-parameters",
-        }
-    }
-
-    fn apply_status(&self) -> &'static str {
-        match self.apply {
+        };
+        let apply = match self.apply {
             Apply::InSync => "in-sync",
-            Apply::Applying(_) => "applying",
+            Apply::Applying(_) | Apply::Attaching(_) => "applying",
             Apply::PendingReboot => "pending-reboot",
             Apply::Failed => "failed-to-apply",
+        };
+        Look { group: self.group.clone(), status, apply }
+    }
+
+    /// Lists show how it was a while ago.
+    fn show(&mut self, behind: Duration) {
+        let look = self.look();
+        if self.looks.last().is_none_or(|(_, last)| *last != look) {
+            self.looks.push((Instant::now(), look));
         }
+        let old = self.looks.iter().rev().find(|(since, _)| since.elapsed() >= behind);
+        self.shown = old.or(self.looks.first()).map(|(_, look)| look.clone());
     }
 
-    fn write_pending(&self, xml: &mut Xml) {
-        xml.within("PendingModifiedValues", |xml| self.pending.iter().for_each(|(name, value)| xml.text(name, value)));
+    pub(crate) fn shown(&self) -> Look {
+        self.shown.clone().unwrap_or_else(|| self.look())
     }
-}
-
-fn endpoint(xml: &mut Xml, address: &str, port: u16) {
-    xml.within("Endpoint", |xml| {
-        xml.text("Address", address);
-        xml.value("Port", port);
-    });
-}
-
-fn group_status(xml: &mut Xml, name: &str, status: &str) {
-    xml.within("DBParameterGroups", |xml| {
-        xml.within("DBParameterGroup", |xml| {
-            xml.text("DBParameterGroupName", name);
-            xml.text("ParameterApplyStatus", status);
-        });
-    });
-}
-
-impl InstanceState {
-    fn describe(&self) -> Xml {
-        let mut xml = Xml::default();
-        xml.text("DBInstanceIdentifier", &self.made.id);
-        xml.text("DBInstanceClass", "db.t4g.medium");
-        xml.text("Engine", "postgres");
-        xml.text("EngineVersion", &self.version);
-        xml.text("DBInstanceStatus", self.own.status());
-        xml.text("MasterUsername", crate::server::MASTER);
-        endpoint(&mut xml, "127.0.0.1", self.own.server.cluster.port());
-        xml.text("AllocatedStorage", "20");
-        xml.text("StorageType", "gp3");
-        group_status(&mut xml, &self.own.group, self.own.apply_status());
-        self.own.write_pending(&mut xml);
-        xml.value("MultiAZ", self.made.multi_az);
-        self.made.replica_of.iter().for_each(|id| xml.text("ReadReplicaSourceDBInstanceIdentifier", id));
-        xml.within("ReadReplicaDBInstanceIdentifiers", |xml| {
-            self.replicas.iter().for_each(|id| xml.text("ReadReplicaDBInstanceIdentifier", id));
-        });
-        xml.text("IAMDatabaseAuthenticationEnabled", "false");
-        xml.text("DBInstanceArn", &arn("db", &self.made.id));
-        xml
-    }
-}
-
-impl ClusterState {
-    fn describe(&self) -> Xml {
-        let mut xml = Xml::default();
-        xml.text("DBClusterIdentifier", &self.made.id);
-        xml.text("DBClusterParameterGroup", &self.own.group);
-        xml.text("Status", self.own.status());
-        xml.text("Endpoint", "127.0.0.1");
-        xml.text(
-            "ReaderEndpoint",
-            &format!("{}.cluster-ro-sim.{}.rds.amazonaws.com", self.made.id, crate::world::REGION),
-        );
-        xml.value("Port", self.own.server.cluster.port());
-        xml.text("Engine", self.engine());
-        xml.text("EngineVersion", &self.version);
-        xml.text("EngineMode", self.made.engine_mode);
-        xml.value("MultiAZ", true);
-        xml.text("MasterUsername", crate::server::MASTER);
-        xml.within("DBClusterMembers", |xml| {
-            for (n, id) in self.members().iter().enumerate() {
-                xml.within("DBClusterMember", |xml| {
-                    xml.text("DBInstanceIdentifier", id);
-                    xml.value("IsClusterWriter", n == 0);
-                    let status = if n == 0 || !self.made.aurora { self.own.apply_status() } else { "in-sync" };
-                    xml.text("DBClusterParameterGroupStatus", status);
-                });
-            }
-        });
-        if let Some(minimum) = self.made.serverless_minimum {
-            xml.within("ServerlessV2ScalingConfiguration", |xml| {
-                xml.value("MinCapacity", minimum);
-                xml.text("MaxCapacity", "16");
-            });
-        }
-        if !self.made.aurora {
-            xml.text("AllocatedStorage", "100");
-            xml.text("DBClusterInstanceClass", "db.m6gd.large");
-        }
-        self.own.write_pending(&mut xml);
-        xml.text("DBClusterArn", &arn("cluster", &self.made.id));
-        xml
-    }
-
-    fn member(&self, id: &str, is_writer: bool) -> Xml {
-        let mut xml = Xml::default();
-        xml.text("DBInstanceIdentifier", id);
-        xml.text(
-            "DBInstanceClass",
-            if self.made.serverless_minimum.is_some() { "db.serverless" } else { "db.r6g.large" },
-        );
-        xml.text("Engine", self.engine());
-        xml.text("EngineVersion", &self.version);
-        xml.text("DBInstanceStatus", if is_writer { self.own.status() } else { "available" });
-        let reader = format!("{id}.sim.{}.rds.amazonaws.com", crate::world::REGION);
-        endpoint(&mut xml, if is_writer { "127.0.0.1" } else { &reader }, self.own.server.cluster.port());
-        let family = groups::family(self.engine(), self.made.major);
-        group_status(&mut xml, &format!("default.{family}"), "in-sync");
-        xml.text("DBClusterIdentifier", &self.made.id);
-        xml.text("DBInstanceArn", &arn("db", id));
-        xml
-    }
-}
-
-fn empty(list: &str) -> Xml {
-    let mut xml = Xml::default();
-    xml.within(list, |_| ());
-    xml
-}
-
-fn paged(call: &Call, all: Vec<Xml>, list: &str, item: &str) -> Result<Xml, Refusal> {
-    let (page, marker) = call.page(all)?;
-    let mut xml = Xml::default();
-    xml.list(list, item, page, Xml::append);
-    marker.iter().for_each(|marker| xml.text("Marker", marker));
-    Ok(xml)
 }

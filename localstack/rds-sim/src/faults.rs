@@ -1,8 +1,14 @@
 //! What goes wrong on request.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use crate::{error::Refusal, request::Call};
+use crate::{error::Refusal, iam, request::Call};
 
 /// What happens to a call instead of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +23,18 @@ pub enum Fault {
     HangAfter,
     /// It is done, and the connection ends in the middle of the answer.
     Truncate,
+    /// It is done, and the answer is a document that stops in the middle, as a proxy between may make it.
+    CutDocument,
     /// `ExpiredToken`.
     ExpiredToken,
-    /// `SignatureDoesNotMatch`, as for a clock that is off.
+    /// `SignatureDoesNotMatch` from an hour later: the clock here is off.
     ClockSkew,
+    /// `RequestExpired`.
+    RequestExpired,
+    /// `SignatureDoesNotMatch`: the secret key is not the right one.
+    WrongSecret,
+    /// `InvalidClientTokenId`: nobody knows the access key.
+    UnknownKey,
     /// `AccessDenied`.
     Deny,
 }
@@ -38,6 +52,7 @@ struct Rule {
 #[derive(Debug, Default)]
 pub struct Faults {
     rules: Mutex<Vec<Rule>>,
+    struck: AtomicUsize,
     states: Mutex<States>,
 }
 
@@ -46,6 +61,8 @@ pub struct Faults {
 pub(crate) struct States {
     pub(crate) reboot_never_ends: bool,
     pub(crate) parameters_fail_to_apply: bool,
+    /// How far lists of databases are behind.
+    pub(crate) behind: Duration,
 }
 
 impl Faults {
@@ -67,6 +84,17 @@ impl Faults {
     /// Attached groups end in `failed-to-apply`.
     pub fn parameters_fail_to_apply(&self) {
         lock(&self.states).parameters_fail_to_apply = true;
+    }
+
+    /// Lists of databases tell what was so long before.
+    pub fn describes_are_behind(&self, by: Duration) {
+        lock(&self.states).behind = by;
+    }
+
+    /// How many calls met a fault, until now.
+    #[must_use]
+    pub fn struck(&self) -> usize {
+        self.struck.load(Ordering::SeqCst)
     }
 
     /// Everything is well again.
@@ -91,6 +119,9 @@ impl Faults {
                 found = Some(rule.fault);
             }
         }
+        if found.is_some() {
+            self.struck.fetch_add(1, Ordering::SeqCst);
+        }
         found
     }
 
@@ -100,9 +131,16 @@ impl Faults {
 }
 
 impl Fault {
+    /// How far the clock of the answer is ahead.
+    pub(crate) fn ahead(self) -> Duration {
+        match self {
+            Self::ClockSkew => Duration::from_secs(60 * 60),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// The refusal, for those that are one.
     pub(crate) fn refusal(self, call: &Call) -> Option<Refusal> {
-        let Call { action, access_key, .. } = call;
         Some(match self {
             Self::Throttle => Refusal::new(400, "Throttling", "Rate exceeded"),
             Self::Error500 => Refusal::new(500, "InternalFailure", "An internal error occurred."),
@@ -112,16 +150,22 @@ impl Fault {
             Self::ClockSkew => Refusal::new(
                 403,
                 "SignatureDoesNotMatch",
-                "Signature expired: 20260101T000000Z is now earlier than 20260101T001000Z (20260101T001500Z - 5 min.)",
+                "Signature expired: 20260101T000000Z is now earlier than 20260101T004500Z (20260101T010000Z - 15 min.)",
             ),
-            Self::Deny => Refusal::new(
+            Self::RequestExpired => Refusal::new(400, "RequestExpired", "Request has expired."),
+            Self::WrongSecret => Refusal::new(
                 403,
-                "AccessDenied",
-                format!(
-                    "User: arn:aws:iam::123456789012:user/{access_key} is not authorized to perform: rds:{action} because no identity-based policy allows the rds:{action} action"
-                ),
+                "SignatureDoesNotMatch",
+                "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.",
             ),
-            Self::HangBefore | Self::HangAfter | Self::Truncate => return None,
+            Self::UnknownKey => {
+                Refusal::new(403, "InvalidClientTokenId", "The security token included in the request is invalid.")
+            }
+            Self::Deny => {
+                let (action, resource) = iam::needed(call).into_iter().next()?;
+                iam::denied(&call.access_key, &action, &resource)
+            }
+            Self::HangBefore | Self::HangAfter | Self::Truncate | Self::CutDocument => return None,
         })
     }
 }

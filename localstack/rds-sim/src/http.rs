@@ -1,6 +1,9 @@
 //! The Query API: a form in, XML out.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Router,
@@ -9,6 +12,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use jiff::{Timestamp, fmt::rfc2822};
 use tokio::net::TcpListener;
 
 use crate::{error::Refusal, faults::Fault, request::Call, world::World, xml::Xml};
@@ -33,7 +37,7 @@ async fn answer(State(world): State<Arc<World>>, headers: HeaderMap, body: Bytes
         None if call.access_key.is_empty() => {
             Err(Refusal::new(403, "MissingAuthenticationToken", "Request is missing Authentication Token"))
         }
-        None => world.act(&call),
+        None => world.allowed(&call).and_then(|()| world.act(&call)),
     };
     if fault == Some(Fault::HangAfter) {
         return std::future::pending().await;
@@ -45,8 +49,20 @@ async fn answer(State(world): State<Arc<World>>, headers: HeaderMap, body: Bytes
             (status, refusal.xml(&request_id))
         }
     };
-    let body = if fault == Some(Fault::Truncate) { truncated(&xml) } else { Body::from(xml) };
-    (status, [(header::CONTENT_TYPE, "text/xml")], body).into_response()
+    let body = match fault {
+        Some(Fault::Truncate) => truncated(&xml),
+        Some(Fault::CutDocument) => Body::from(xml[..xml.len() / 2].to_owned()),
+        _ => Body::from(xml),
+    };
+    let headers = [(header::CONTENT_TYPE, "text/xml".to_owned()), (header::DATE, date(fault))];
+    (status, headers, body).into_response()
+}
+
+/// What the clock of AWS says.
+fn date(fault: Option<Fault>) -> String {
+    let now = SystemTime::now() + fault.map_or(Duration::ZERO, Fault::ahead);
+    let now = Timestamp::try_from(now).unwrap_or(Timestamp::MAX);
+    rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).unwrap_or_default()
 }
 
 /// `<XResponse><XResult>…</XResult><ResponseMetadata>…`.

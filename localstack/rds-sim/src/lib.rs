@@ -9,11 +9,15 @@
 
 mod catalog;
 mod databases;
+mod describe;
 mod error;
 mod faults;
 mod groups;
 mod http;
+mod iam;
+mod made;
 mod request;
+mod seen;
 mod server;
 mod world;
 mod xml;
@@ -27,8 +31,10 @@ use std::{
 use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use faults::{Fault, Faults};
+pub use iam::Policy;
+pub use made::{Cluster, Instance};
 pub use request::Call;
-pub use world::{Cluster, Instance};
+pub use seen::{ParameterGroup, Seen};
 
 use self::world::World;
 
@@ -89,10 +95,40 @@ impl Simulator {
         self.world.create_cluster(cluster).await
     }
 
+    /// An instance of which there is nothing but its states and its group: for what needs no server, without its cost.
+    pub fn declare_instance(&self, instance: Instance) {
+        self.world.declare_instance(instance);
+    }
+
+    /// A cluster, likewise.
+    pub fn declare_cluster(&self, cluster: Cluster) {
+        self.world.declare_cluster(cluster);
+    }
+
+    /// An instance or a cluster as it is now.
+    ///
+    /// # Panics
+    /// There is none of this name.
+    #[must_use]
+    pub fn seen(&self, id: &str) -> Seen {
+        self.world.seen(id).unwrap_or_else(|| panic!("there is no database {id}"))
+    }
+
+    /// All parameter groups.
+    #[must_use]
+    pub fn groups(&self) -> Vec<ParameterGroup> {
+        self.world.groups()
+    }
+
     /// What goes wrong from now on.
     #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.world.faults
+    }
+
+    /// Callers may do what a policy allows and nothing else; everything without one.
+    pub fn enforce(&self, policy: Option<Policy>) {
+        self.world.enforce(policy);
     }
 
     /// Everything that was asked, in order.
@@ -105,6 +141,21 @@ impl Simulator {
     pub fn add_pending_modification(&self, id: &str, name: &'static str, value: &str) {
         self.world.add_pending_modification(id, name, value);
     }
+
+    /// From now on the status of a database is one that does not end by itself, such as `storage-full`.
+    pub fn set_status(&self, id: &str, status: &'static str) {
+        self.world.set_status(id, status);
+    }
+
+    /// A blue/green deployment of this database.
+    pub fn add_blue_green(&self, id: &str, name: &str, status: &str) {
+        self.world.add_blue_green(id, name, status);
+    }
+
+    /// Maintenance that waits for its window.
+    pub fn add_maintenance(&self, id: &str, action: &str, description: &str) {
+        self.world.add_maintenance(id, action, description);
+    }
 }
 
 impl Drop for Simulator {
@@ -116,14 +167,14 @@ impl Drop for Simulator {
 /// The server behind an instance or a cluster's writer.
 #[derive(Clone)]
 pub struct Database {
-    server: Arc<server::Server>,
+    cluster: Arc<pgstream_testkit::Cluster>,
 }
 
 impl Database {
     /// A URL of the master user for a database on it; `postgres` and `app` are there.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        self.server.cluster.url_as(server::MASTER, server::MASTER_PASSWORD, database)
+        self.cluster.url_as(server::MASTER, server::MASTER_PASSWORD, database)
     }
 
     /// The master user.
@@ -141,12 +192,12 @@ impl Database {
     /// The port on loopback.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.server.cluster.port()
+        self.cluster.port()
     }
 
     /// The real server.
     #[must_use]
     pub fn cluster(&self) -> &pgstream_testkit::Cluster {
-        &self.server.cluster
+        &self.cluster
     }
 }

@@ -27,6 +27,12 @@ impl Call {
         Self { action, parameters, access_key: credential.split('/').next().unwrap_or_default().to_owned() }
     }
 
+    /// What IAM is asked for it: actions, each with the ARN of a resource.
+    #[must_use]
+    pub fn needs(&self) -> Vec<(String, String)> {
+        crate::iam::needed(self)
+    }
+
     /// A parameter.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

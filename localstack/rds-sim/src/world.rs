@@ -14,6 +14,8 @@ use crate::{
     error::Refusal,
     faults::Faults,
     groups::{self, Group, Kind},
+    iam::{self, Policy},
+    made::{Cluster, Instance, WRITER_GROUP},
     request::Call,
     server::{Server, Values},
     xml::Xml,
@@ -28,123 +30,14 @@ pub(crate) fn arn(kind: &str, name: &str) -> String {
     format!("arn:aws:rds:{REGION}:{ACCOUNT}:{kind}:{name}")
 }
 
-/// A database instance that is to be made.
-#[derive(Debug, Clone)]
-pub struct Instance {
-    pub(crate) id: String,
-    pub(crate) major: u32,
-    pub(crate) group: Option<String>,
-    pub(crate) values: Values,
-    pub(crate) multi_az: bool,
-    pub(crate) replica_of: Option<String>,
-}
-
-impl Instance {
-    /// A single instance of PostgreSQL 18 with its family's default group.
-    #[must_use]
-    pub fn new(id: &str) -> Self {
-        let (group, values) = (None, Values::new());
-        Self { id: id.to_owned(), major: 18, group, values, multi_az: false, replica_of: None }
-    }
-
-    /// Another major version.
-    #[must_use]
-    pub fn major(mut self, major: u32) -> Self {
-        self.major = major;
-        self
-    }
-
-    /// A group of this name, made now unless it is there.
-    #[must_use]
-    pub fn group(mut self, name: &str) -> Self {
-        self.group = Some(name.to_owned());
-        self
-    }
-
-    /// A value in that group, in force from the beginning.
-    #[must_use]
-    pub fn parameter(mut self, name: &str, value: &str) -> Self {
-        self.values.insert(name.to_owned(), value.to_owned());
-        self
-    }
-
-    /// With a standby in another zone.
-    #[must_use]
-    pub fn multi_az(mut self) -> Self {
-        self.multi_az = true;
-        self
-    }
-
-    /// A read replica of another instance; the server behind it is one of its own.
-    #[must_use]
-    pub fn replica_of(mut self, id: &str) -> Self {
-        self.replica_of = Some(id.to_owned());
-        self
-    }
-}
-
-/// A cluster that is to be made.
-#[derive(Debug, Clone)]
-pub struct Cluster {
-    pub(crate) id: String,
-    pub(crate) major: u32,
-    pub(crate) aurora: bool,
-    pub(crate) readers: usize,
-    pub(crate) group: Option<String>,
-    pub(crate) values: Values,
-    pub(crate) engine_mode: &'static str,
-    pub(crate) serverless_minimum: Option<f64>,
-}
-
-impl Cluster {
-    /// Aurora, with a writer and one reader.
-    #[must_use]
-    pub fn aurora(id: &str) -> Self {
-        let (group, values) = (None, Values::new());
-        let (engine_mode, serverless_minimum) = ("provisioned", None);
-        Self { id: id.to_owned(), major: 16, aurora: true, readers: 1, group, values, engine_mode, serverless_minimum }
-    }
-
-    /// A Multi-AZ DB cluster: a writer and two readers.
-    #[must_use]
-    pub fn multi_az(id: &str) -> Self {
-        Self { aurora: false, readers: 2, ..Self::aurora(id) }
-    }
-
-    /// Another major version.
-    #[must_use]
-    pub fn major(mut self, major: u32) -> Self {
-        self.major = major;
-        self
-    }
-
-    /// A cluster group of this name, made now unless it is there.
-    #[must_use]
-    pub fn group(mut self, name: &str) -> Self {
-        self.group = Some(name.to_owned());
-        self
-    }
-
-    /// Serverless v2 down to so many ACU.
-    #[must_use]
-    pub fn serverless_v2(mut self, minimum: f64) -> Self {
-        self.serverless_minimum = Some(minimum);
-        self
-    }
-
-    /// Serverless v1.
-    #[must_use]
-    pub fn serverless_v1(mut self) -> Self {
-        self.engine_mode = "serverless";
-        self
-    }
-}
-
 /// How far the attached group is in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Apply {
     InSync,
+    /// Values of the attached group are being carried over.
     Applying(Instant),
+    /// Another group was attached: none of its values is in force before a reboot.
+    Attaching(Instant),
     PendingReboot,
     Failed,
 }
@@ -157,6 +50,8 @@ pub(crate) enum Status {
     RebootAsked,
     Rebooting,
     Incompatible,
+    /// One that a test wants.
+    Other(&'static str),
 }
 
 /// What an instance and a cluster have in common.
@@ -170,6 +65,20 @@ pub(crate) struct Attachment {
     pub(crate) server: Arc<Server>,
     /// Modifications that wait for the maintenance window.
     pub(crate) pending: Vec<(&'static str, String)>,
+    /// Reboots that were begun.
+    pub(crate) reboots: usize,
+    /// What was to be seen of it since when, for lists that are behind.
+    pub(crate) looks: Vec<(Instant, Look)>,
+    /// What lists show.
+    pub(crate) shown: Option<Look>,
+}
+
+/// The part that lists show and that changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub(crate) group: String,
+    pub(crate) status: &'static str,
+    pub(crate) apply: &'static str,
 }
 
 pub(crate) struct InstanceState {
@@ -187,7 +96,7 @@ pub(crate) struct ClusterState {
 
 impl ClusterState {
     pub(crate) fn engine(&self) -> &'static str {
-        if self.made.aurora { "aurora-postgresql" } else { "postgres" }
+        self.made.engine()
     }
 
     /// The writer first.
@@ -204,18 +113,38 @@ pub(crate) struct State {
     /// Parameters by family.
     pub(crate) families: BTreeMap<String, Arc<Vec<Definition>>>,
     calls: Vec<Call>,
+    pub(crate) blue_green: Vec<BlueGreen>,
+    pub(crate) maintenance: Vec<Maintenance>,
+}
+
+/// A blue/green deployment.
+pub(crate) struct BlueGreen {
+    pub(crate) name: String,
+    /// ARN of the blue side.
+    pub(crate) source: String,
+    pub(crate) status: String,
+}
+
+/// Maintenance that is due.
+pub(crate) struct Maintenance {
+    /// ARN.
+    pub(crate) resource: String,
+    pub(crate) action: String,
+    pub(crate) description: String,
 }
 
 /// The account.
 pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) pause: Duration,
+    /// What callers may do; everything when there is none.
+    policy: Mutex<Option<Policy>>,
     state: Mutex<State>,
 }
 
 impl World {
     pub(crate) fn new(pause: Duration) -> Self {
-        Self { faults: Faults::default(), pause, state: Mutex::default() }
+        Self { faults: Faults::default(), pause, policy: Mutex::default(), state: Mutex::default() }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -235,29 +164,49 @@ impl World {
 
     pub(crate) async fn create_instance(&self, made: Instance) -> Result<Database, Error> {
         let family = groups::family("postgres", made.major);
-        let server = Arc::new(Server::start(made.major, &made.values).await?);
-        let version = self.learn(&server, &family, made.major, false).await;
+        let (server, cluster) = Server::start(made.major, &made.values).await?;
+        let version = self.learn(&cluster, &family, made.major, false).await;
+        self.add_instance(made, version, server);
+        Ok(Database { cluster })
+    }
+
+    pub(crate) fn declare_instance(&self, made: Instance) {
+        let version = self.learn_on_paper(&groups::family("postgres", made.major), made.major, false);
+        self.add_instance(made, version, Server::Paper);
+    }
+
+    pub(crate) async fn create_cluster(&self, made: Cluster) -> Result<Database, Error> {
+        let family = groups::family(made.engine(), made.major);
+        let (server, cluster) = Server::start(made.major, &made.values).await?;
+        let version = self.learn(&cluster, &family, made.major, made.aurora).await;
+        self.add_cluster(made, version, server);
+        Ok(Database { cluster })
+    }
+
+    pub(crate) fn declare_cluster(&self, made: Cluster) {
+        let version = self.learn_on_paper(&groups::family(made.engine(), made.major), made.major, made.aurora);
+        self.add_cluster(made, version, Server::Paper);
+    }
+
+    fn add_instance(&self, made: Instance, version: String, server: Server) {
+        let family = groups::family("postgres", made.major);
         let mut state = self.state();
         let group = state.attach_new(Kind::Instance, &family, made.group.as_deref(), &made.values);
         if let Some(source) = made.replica_of.as_ref().and_then(|id| state.instances.get_mut(id)) {
             source.replicas.push(made.id.clone());
         }
-        let own = Attachment::new(Kind::Instance, group, &made.values, Arc::clone(&server));
+        let own = Attachment::new(Kind::Instance, group, &made.values, server);
         state.instances.insert(made.id.clone(), InstanceState { made, version, own, replicas: Vec::new() });
-        Ok(Database { server })
     }
 
-    pub(crate) async fn create_cluster(&self, made: Cluster) -> Result<Database, Error> {
-        let engine = if made.aurora { "aurora-postgresql" } else { "postgres" };
-        let family = groups::family(engine, made.major);
-        let server = Arc::new(Server::start(made.major, &made.values).await?);
-        let version = self.learn(&server, &family, made.major, made.aurora).await;
+    fn add_cluster(&self, made: Cluster, version: String, server: Server) {
+        let family = groups::family(made.engine(), made.major);
         let mut state = self.state();
         let group = state.attach_new(Kind::Cluster, &family, made.group.as_deref(), &made.values);
-        state.attach_new(Kind::Instance, &family, None, &Values::new());
-        let own = Attachment::new(Kind::Cluster, group, &made.values, Arc::clone(&server));
+        let of_writer = (!made.writer_values.is_empty()).then_some(WRITER_GROUP);
+        state.attach_new(Kind::Instance, &family, of_writer, &made.writer_values);
+        let own = Attachment::new(Kind::Cluster, group, &made.values, server);
         state.clusters.insert(made.id.clone(), ClusterState { made, version, own });
-        Ok(Database { server })
     }
 
     pub(crate) fn add_pending_modification(&self, id: &str, name: &'static str, value: &str) {
@@ -266,12 +215,49 @@ impl World {
         }
     }
 
+    pub(crate) fn set_status(&self, id: &str, status: &'static str) {
+        if let Some(own) = self.state().attachment(id) {
+            own.status = Status::Other(status);
+        }
+    }
+
+    pub(crate) fn add_blue_green(&self, id: &str, name: &str, status: &str) {
+        let mut state = self.state();
+        let (name, source, status) = (name.to_owned(), state.arn(id), status.to_owned());
+        state.blue_green.push(BlueGreen { name, source, status });
+    }
+
+    pub(crate) fn add_maintenance(&self, id: &str, action: &str, description: &str) {
+        let mut state = self.state();
+        let (resource, action, description) = (state.arn(id), action.to_owned(), description.to_owned());
+        state.maintenance.push(Maintenance { resource, action, description });
+    }
+
     /// The version of the server; its parameters are those of the family from now on.
-    async fn learn(&self, server: &Server, family: &str, major: u32, aurora: bool) -> String {
-        let client = server.cluster.client("postgres").await;
+    async fn learn(&self, cluster: &pgstream_testkit::Cluster, family: &str, major: u32, aurora: bool) -> String {
+        let client = cluster.client("postgres").await;
         let definitions = catalog::read(&client, major, aurora).await;
-        self.state().families.entry(family.to_owned()).or_insert_with(|| Arc::new(definitions));
+        self.state().families.insert(family.to_owned(), Arc::new(definitions));
         client.text("SELECT split_part(current_setting('server_version'), ' ', 1)").await.unwrap_or_default()
+    }
+
+    /// A version, and a family of the parameters that matter, unless a server has told all of them.
+    fn learn_on_paper(&self, family: &str, major: u32, aurora: bool) -> String {
+        let mut state = self.state();
+        state.families.entry(family.to_owned()).or_insert_with(|| Arc::new(catalog::on_paper(major, aurora)));
+        format!("{major}.9")
+    }
+
+    pub(crate) fn enforce(&self, policy: Option<Policy>) {
+        *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// Whether the caller may do it.
+    pub(crate) fn allowed(&self, call: &Call) -> Result<(), Refusal> {
+        let policy = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(policy) = policy.as_ref() else { return Ok(()) };
+        let missing = iam::needed(call).into_iter().find(|(action, resource)| !policy.allows(action, resource));
+        missing.map_or(Ok(()), |(action, resource)| Err(iam::denied(&call.access_key, &action, &resource)))
     }
 
     /// Does what a call says.
@@ -293,6 +279,10 @@ impl State {
         }
     }
 
+    fn arn(&self, id: &str) -> String {
+        arn(if self.clusters.contains_key(id) { "cluster" } else { "db" }, id)
+    }
+
     pub(crate) fn attachments(&mut self) -> impl Iterator<Item = &mut Attachment> {
         let instances = self.instances.values_mut().map(|instance| &mut instance.own);
         instances.chain(self.clusters.values_mut().map(|cluster| &mut cluster.own))
@@ -310,8 +300,19 @@ impl State {
 }
 
 impl Attachment {
-    fn new(kind: Kind, group: String, in_force: &Values, server: Arc<Server>) -> Self {
-        let (apply, status) = (Apply::InSync, Status::Available);
-        Self { kind, group, apply, status, in_force: in_force.clone(), server, pending: Vec::new() }
+    fn new(kind: Kind, group: String, in_force: &Values, server: Server) -> Self {
+        let (apply, status, server) = (Apply::InSync, Status::Available, Arc::new(server));
+        Self {
+            kind,
+            group,
+            apply,
+            status,
+            in_force: in_force.clone(),
+            server,
+            pending: Vec::new(),
+            reboots: 0,
+            looks: Vec::new(),
+            shown: None,
+        }
     }
 }

@@ -9,7 +9,7 @@ use aws_sdk_rds::{
     error::{DisplayErrorContext, ProvideErrorMetadata},
     types::{ApplyMethod, Parameter, Tag},
 };
-use rds_sim::{Cluster, Database, Fault, Instance, Options, Simulator};
+use rds_sim::{Cluster, Database, Fault, Instance, Options, Policy, Simulator};
 
 async fn simulator() -> (Simulator, Client) {
     let simulator = Simulator::start(Options::default()).await.unwrap();
@@ -126,6 +126,41 @@ async fn a_dynamic_parameter_is_in_force_at_once() {
 }
 
 #[tokio::test]
+async fn another_group_waits_for_a_reboot_though_only_dynamic_values_differ() {
+    let (simulator, client) = simulator().await;
+    simulator.declare_instance(Instance::new("shop").major(16));
+    own_group(&client, "mine", "postgres16").await;
+    let change = parameter("work_mem", "8192", ApplyMethod::Immediate);
+    client.modify_db_parameter_group().db_parameter_group_name("mine").parameters(change).send().await.unwrap();
+    let attach = client.modify_db_instance().db_instance_identifier("shop").db_parameter_group_name("mine");
+    attach.send().await.unwrap();
+    until(&client, "shop", "available", "pending-reboot").await;
+    assert!(simulator.seen("shop").in_force.is_empty());
+    client.reboot_db_instance().db_instance_identifier("shop").send().await.unwrap();
+    until(&client, "shop", "available", "in-sync").await;
+    let shop = simulator.seen("shop");
+    assert_eq!((shop.in_force["work_mem"].as_str(), shop.reboots), ("8192", 1));
+}
+
+#[tokio::test]
+async fn a_caller_may_do_what_a_policy_allows_and_nothing_else() {
+    let (simulator, client) = simulator().await;
+    simulator.declare_instance(Instance::new("shop").major(16));
+    let listing = r#"{"Statement": [{"Effect": "Allow", "Action": "rds:DescribeDBInstances", "Resource": "*"}]}"#;
+    simulator.enforce(Some(Policy::parse(listing)));
+    client.describe_db_instances().send().await.unwrap();
+    let denied = client.describe_db_clusters().send().await.unwrap_err();
+    assert_eq!(denied.code(), Some("AccessDenied"));
+    let message = denied.message().unwrap();
+    assert!(
+        message.contains("perform: rds:DescribeDBClusters on resource: arn:aws:rds:eu-west-1:123456789012:cluster:*"),
+        "{message}"
+    );
+    simulator.enforce(None);
+    client.describe_db_clusters().send().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_aws_refuses_is_refused() {
     let (simulator, client) = simulator().await;
     simulator.create_instance(Instance::new("shop").major(16).group("used")).await.unwrap();
@@ -220,6 +255,9 @@ async fn faults_come_as_they_were_ordered() {
         (Fault::Error500, "InternalFailure"),
         (Fault::ExpiredToken, "ExpiredToken"),
         (Fault::ClockSkew, "SignatureDoesNotMatch"),
+        (Fault::WrongSecret, "SignatureDoesNotMatch"),
+        (Fault::RequestExpired, "RequestExpired"),
+        (Fault::UnknownKey, "InvalidClientTokenId"),
         (Fault::Deny, "AccessDenied"),
     ] {
         simulator.faults().next("DescribeDBInstances", 1, fault);

@@ -194,6 +194,7 @@ fn unavailable_extensions(inspection: &Inspection) -> Vec<Blocker> {
     let Some(available) = list.filter(|list| !list.is_empty()) else { return Vec::new() };
     let is_available = |name: &str| available.split(',').any(|one| one.trim() == name);
     inspection
+        .needs
         .missing_extensions
         .iter()
         .filter(|name| !is_available(name))

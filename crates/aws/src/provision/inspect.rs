@@ -6,24 +6,26 @@
 //!  Describe…Parameters, Describe…ParameterGroups, ListTagsForResource ─> the attached group and ours
 //!  DescribeBlueGreenDeployments, DescribePendingMaintenanceActions    ─> what else is going on
 //!  SQL, when there is a URL                ─> what the server runs with
+//!  CloudWatch, when asked for              ─> free storage
 //! ```
 
 use std::collections::BTreeMap;
 
-use aws_sdk_rds::types::{
-    ClusterPendingModifiedValues, DbCluster, DbInstance, PendingModifiedValues as InstancePendingModifiedValues,
-};
+use aws_sdk_rds::types::{DbCluster, DbInstance};
 use pgstream_postgres::Server;
 
 use super::{
     Error,
     calls::Api,
     locate::{Kind, Named, What},
-    model::{ApplyStatus, Attached, GroupKind, Inspection, Own, Side, Storage, Topology, is_on, own_group_name},
+    model::{
+        ApplyStatus, Attached, Free, GroupKind, Inspection, Needs, Own, Side, Storage, Topology, is_on, own_group_name,
+    },
+    pending,
     plan::Choices,
     sql,
 };
-use crate::{client::Aws, error::Error as AwsError};
+use crate::{client::Aws, cloudwatch::CloudWatch, error::Error as AwsError};
 
 /// Tag of a group: the database that it was made for.
 pub(super) const TAG_DATABASE: &str = "pgstream:database";
@@ -45,7 +47,9 @@ pub struct Database {
     named: Named,
     side: Side,
     server: Option<Server>,
-    missing_extensions: Vec<String>,
+    needs: Needs,
+    /// Where to ask for free storage; it is asked only when somebody reads the answer.
+    metrics: Option<CloudWatch>,
     pub(super) choices: Choices,
 }
 
@@ -71,8 +75,15 @@ impl Database {
     pub fn new(aws: &Aws, named: Named, side: Side) -> Self {
         let aws = named.region.as_deref().map_or_else(|| aws.clone(), |region| aws.in_region(region));
         let (api, region) = (Api::new(aws.rds()), aws.region().to_owned());
-        let (missing_extensions, choices) = (Vec::new(), Choices::default());
-        Self { api, region, named, side, server: None, missing_extensions, choices }
+        let (needs, choices) = (Needs::default(), Choices::default());
+        Self { api, region, named, side, server: None, needs, metrics: None, choices }
+    }
+
+    /// Also asks CloudWatch how much storage is free.
+    #[must_use]
+    pub fn with_metrics(self, aws: &Aws) -> Self {
+        let metrics = Some(CloudWatch::of(&aws.in_region(&self.region)));
+        Self { metrics, ..self }
     }
 
     /// Also asks the server itself.
@@ -81,10 +92,10 @@ impl Database {
         Self { server, ..self }
     }
 
-    /// Extensions that this target lacks and needs.
+    /// What is asked of it as a target.
     #[must_use]
-    pub fn with_missing_extensions(self, missing_extensions: Vec<String>) -> Self {
-        Self { missing_extensions, ..self }
+    pub fn with_needs(self, needs: Needs) -> Self {
+        Self { needs, ..self }
     }
 
     /// What the user allows.
@@ -131,6 +142,7 @@ impl Database {
         inspection.overridden = self.overridden(&inspection, &instances).await?;
         inspection.blue_green = self.blue_green(&inspection.arn).await?;
         inspection.maintenance = self.api.maintenance(&inspection.arn).await?;
+        self.add_free_storage(&mut inspection).await;
         if let Some(server) = &self.server {
             match Box::pin(sql::facts(server)).await {
                 Ok(facts) => inspection.server = Some(facts),
@@ -138,6 +150,20 @@ impl Database {
             }
         }
         Ok(inspection)
+    }
+
+    /// Without an answer nothing is lost but advice.
+    async fn add_free_storage(&self, inspection: &mut Inspection) {
+        let disk = match inspection.topology {
+            Topology::Instance => Some(inspection.id.as_str()),
+            Topology::MultiAzCluster => inspection.writer.as_deref(),
+            Topology::Aurora => None,
+        };
+        let (Some(metrics), Some(disk)) = (&self.metrics, disk) else { return };
+        match Box::pin(metrics.free_storage(disk)).await {
+            Ok(found) => inspection.storage.free = found.map(|found| Free { bytes: found.value as u64, at: found.at }),
+            Err(error) => inspection.storage.free_problem = Some(error.to_string()),
+        }
     }
 
     /// Reads what changes while something is under way.
@@ -220,11 +246,12 @@ impl Database {
         inspection.multi_az = found.multi_az().unwrap_or(false);
         inspection.replica_of = replica_of.map(str::to_owned);
         inspection.replicas = found.read_replica_db_instance_identifiers().to_vec();
-        inspection.pending = found.pending_modified_values().map(pending_of_instance).unwrap_or_default();
+        inspection.pending = found.pending_modified_values().map(pending::of_instance).unwrap_or_default();
         inspection.storage = Storage {
             kind: text(found.storage_type()),
             allocated_gib: found.allocated_storage(),
             maximum_gib: found.max_allocated_storage(),
+            ..Storage::default()
         };
         match inspection.attached.name.is_empty() {
             true => Err(Error::NotFound { name: self.named.text.clone(), region: self.region.clone() }),
@@ -256,11 +283,11 @@ impl Database {
         inspection.serverless_v2_minimum = scaling.and_then(|scaling| scaling.min_capacity());
         inspection.replica_of = found.replication_source_identifier().filter(|id| !id.is_empty()).map(str::to_owned);
         inspection.replicas = found.read_replica_identifiers().to_vec();
-        inspection.pending = found.pending_modified_values().map(pending_of_cluster).unwrap_or_default();
+        inspection.pending = found.pending_modified_values().map(pending::of_cluster).unwrap_or_default();
         inspection.storage = Storage {
             kind: found.storage_type().unwrap_or("aurora").to_owned(),
             allocated_gib: found.allocated_storage().filter(|_| topology == Topology::MultiAzCluster),
-            maximum_gib: None,
+            ..Storage::default()
         };
         inspection
     }
@@ -298,10 +325,10 @@ impl Database {
             pending: Vec::new(),
             blue_green: None,
             maintenance: Vec::new(),
-            storage: Storage { kind: String::new(), allocated_gib: None, maximum_gib: None },
+            storage: Storage::default(),
             server: None,
             server_problem: None,
-            missing_extensions: self.missing_extensions.clone(),
+            needs: self.needs.clone(),
         }
     }
 
@@ -402,49 +429,4 @@ fn users(kind: GroupKind, group: &str, id: &str, instances: &[DbInstance], clust
         }
     };
     users.into_iter().filter(|user| *user != id).map(str::to_owned).collect()
-}
-
-/// Names of the changes that wait, without their values: one of them is a password.
-fn pending_of_instance(pending: &InstancePendingModifiedValues) -> Vec<String> {
-    let logs = pending.pending_cloudwatch_logs_exports.is_some();
-    named(&[
-        ("DBInstanceClass", pending.db_instance_class.is_some()),
-        ("AllocatedStorage", pending.allocated_storage.is_some()),
-        ("MasterUserPassword", pending.master_user_password.is_some()),
-        ("Port", pending.port.is_some()),
-        ("BackupRetentionPeriod", pending.backup_retention_period.is_some()),
-        ("MultiAZ", pending.multi_az.is_some()),
-        ("EngineVersion", pending.engine_version.is_some()),
-        ("LicenseModel", pending.license_model.is_some()),
-        ("Iops", pending.iops.is_some()),
-        ("StorageThroughput", pending.storage_throughput.is_some()),
-        ("DBInstanceIdentifier", pending.db_instance_identifier.is_some()),
-        ("StorageType", pending.storage_type.is_some()),
-        ("CACertificateIdentifier", pending.ca_certificate_identifier.is_some()),
-        ("DBSubnetGroupName", pending.db_subnet_group_name.is_some()),
-        ("PendingCloudwatchLogsExports", logs),
-        ("ProcessorFeatures", pending.processor_features.as_ref().is_some_and(|features| !features.is_empty())),
-        ("IAMDatabaseAuthenticationEnabled", pending.iam_database_authentication_enabled.is_some()),
-        ("DedicatedLogVolume", pending.dedicated_log_volume.is_some()),
-        ("MultiTenant", pending.multi_tenant.is_some()),
-        ("Engine", pending.engine.is_some()),
-    ])
-}
-
-fn pending_of_cluster(pending: &ClusterPendingModifiedValues) -> Vec<String> {
-    named(&[
-        ("DBClusterIdentifier", pending.db_cluster_identifier.is_some()),
-        ("MasterUserPassword", pending.master_user_password.is_some()),
-        ("IAMDatabaseAuthenticationEnabled", pending.iam_database_authentication_enabled.is_some()),
-        ("EngineVersion", pending.engine_version.is_some()),
-        ("BackupRetentionPeriod", pending.backup_retention_period.is_some()),
-        ("StorageType", pending.storage_type.is_some()),
-        ("AllocatedStorage", pending.allocated_storage.is_some()),
-        ("Iops", pending.iops.is_some()),
-        ("PendingCloudwatchLogsExports", pending.pending_cloudwatch_logs_exports.is_some()),
-    ])
-}
-
-fn named(pending: &[(&str, bool)]) -> Vec<String> {
-    pending.iter().filter(|(_, waits)| *waits).map(|(name, _)| (*name).to_owned()).collect()
 }

@@ -16,7 +16,9 @@ mod inspect;
 mod locate;
 mod model;
 mod notes;
+mod pending;
 mod plan;
+mod room;
 mod sql;
 
 pub use apply::{Direction, Event, Limits, Outcome};
@@ -25,7 +27,8 @@ pub use error::{BlockerError, Error};
 pub use inspect::{Database, State};
 pub use locate::Named;
 pub use model::{
-    ApplyStatus, Attached, GroupKind, Inspection, Own, Parameter, Parameters, ServerFacts, Side, Storage, Topology,
+    ApplyStatus, Attached, Free, GroupKind, Inspection, Needs, Own, Parameter, Parameters, ServerFacts, Side, Storage,
+    Topology,
 };
 pub use plan::{Change, Choices, Plan, Step, Wish};
-pub use sql::{Check, missing_extensions};
+pub use sql::{Check, needs};

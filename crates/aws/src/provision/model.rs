@@ -188,7 +188,7 @@ pub struct ServerFacts {
 }
 
 /// Room for data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Storage {
     /// `gp3`, `aurora`, …
     pub kind: String,
@@ -196,6 +196,32 @@ pub struct Storage {
     pub allocated_gib: Option<i32>,
     /// GiB that it may grow to.
     pub maximum_gib: Option<i32>,
+    /// What of it was free, lately.
+    pub free: Option<Free>,
+    /// Why that is not known.
+    pub free_problem: Option<String>,
+}
+
+/// Free storage, as CloudWatch last measured it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Free {
+    /// Bytes.
+    pub bytes: u64,
+    /// When, as CloudWatch writes it.
+    pub at: String,
+}
+
+/// What a pipeline asks of its target.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Needs {
+    /// Extensions that are on the source and not here.
+    pub missing_extensions: Vec<String>,
+    /// Bytes of the source's database that are not here.
+    pub bytes: Option<i64>,
+    /// Sessions that may be opened.
+    pub sessions: Option<i64>,
+    /// Why the rest is not known: one of the servers could not be asked from here.
+    pub problem: Option<String>,
 }
 
 /// A database as it is.
@@ -257,8 +283,8 @@ pub struct Inspection {
     pub server: Option<ServerFacts>,
     /// Why the server could not be asked.
     pub server_problem: Option<String>,
-    /// Extensions that are on the source and not allowed here, when both were asked.
-    pub missing_extensions: Vec<String>,
+    /// What is asked of it, when source and target could be compared.
+    pub needs: Needs,
 }
 
 impl Inspection {

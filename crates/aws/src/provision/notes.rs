@@ -40,7 +40,18 @@ pub(super) fn notes(inspection: &Inspection, steps: &[Step]) -> Vec<String> {
     }
     if let Some(facts) = &inspection.server {
         let free = facts.connections_max - facts.connections_used;
-        notes.push(format!("{free} of {} connections are free", facts.connections_max));
+        let wanted = inspection.needs.sessions.map(|sessions| format!(", the pipeline opens up to {sessions}"));
+        let wanted = wanted.unwrap_or_default();
+        notes.push(format!("{free} of {} connections are free{wanted}", facts.connections_max));
+    }
+    if let Some(problem) = &inspection.needs.problem {
+        notes.push(format!("source and target could not be compared, for extensions and room: {problem}"));
+    }
+    if let Some(room) = inspection.room().filter(|room| !room.good) {
+        notes.push(format!("storage: {}: {}", room.detail, room.fix.unwrap_or_default()));
+    }
+    if let Some(problem) = &inspection.storage.free_problem {
+        notes.push(format!("free storage is not known: {problem}"));
     }
     notes.extend(inspection.maintenance.iter().map(|action| format!("maintenance is due: {action}")));
     notes

@@ -188,6 +188,12 @@ impl Plan {
             notes.push(
                 "after the reboot wal_level is what the previous group says: replication from here ends".to_owned(),
             );
+            if inspection.server.is_none() {
+                notes.push(
+                    "the server was not asked for logical slots, and with one left it does not start after the reboot: give -c or --postgres-url"
+                        .to_owned(),
+                );
+            }
         }
         Self { wishes: Vec::new(), steps, blockers, calls, notes, inspection }
     }
@@ -261,7 +267,7 @@ fn changes(inspection: &Inspection, parameters: &Parameters) -> Vec<Change> {
 
 fn missing_extensions(inspection: &Inspection, allowed: &str) -> Vec<String> {
     let is_allowed = |name: &str| allowed.split(',').any(|one| one.trim() == name);
-    inspection.missing_extensions.iter().filter(|name| !is_allowed(name)).cloned().collect()
+    inspection.needs.missing_extensions.iter().filter(|name| !is_allowed(name)).cloned().collect()
 }
 
 fn steps(inspection: &Inspection) -> Vec<Step> {

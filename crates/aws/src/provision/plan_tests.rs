@@ -1,7 +1,7 @@
 //! What follows from what is found.
 
 use super::*;
-use crate::provision::model::{Attached, Own, Parameter, ServerFacts, Storage};
+use crate::provision::model::{Attached, Free, Needs, Own, Parameter, ServerFacts, Storage};
 
 const OWN: &str = "pgstream-shop-postgres16";
 
@@ -48,10 +48,10 @@ fn fresh() -> Inspection {
         pending: Vec::new(),
         blue_green: None,
         maintenance: Vec::new(),
-        storage: Storage { kind: "gp3".to_owned(), allocated_gib: Some(20), maximum_gib: None },
+        storage: Storage { kind: "gp3".to_owned(), allocated_gib: Some(20), ..Storage::default() },
         server: None,
         server_problem: None,
-        missing_extensions: Vec::new(),
+        needs: Needs::default(),
     }
 }
 
@@ -224,6 +224,10 @@ fn going_back_attaches_what_was_there_and_deletes_only_what_was_made() {
             "DeleteDBParameterGroup DBParameterGroupName=pgstream-shop-postgres16",
         ]
     );
+    let warned = |plan: &Plan| plan.notes.iter().any(|note| note.contains("not asked for logical slots"));
+    assert!(warned(&back));
+    now.server = Some(facts("logical"));
+    assert!(!warned(&Plan::back(now.clone())));
     now.server = Some(ServerFacts { logical_slots: vec!["pgstream_shop_slot".to_owned()], ..facts("logical") });
     assert_eq!(codes(&Plan::back(now.clone())), ["slots_exist"]);
     now.own = Some(Own { ours: false, ..own("1") });
@@ -239,9 +243,32 @@ fn a_target_needs_its_extensions_and_no_logical_wal() {
     let dynamic = Parameter { is_static: false, ..parameter("citext") };
     now.attached.parameters.insert("rds.allowed_extensions".to_owned(), dynamic);
     now.attached.parameters.insert("rds.extensions".to_owned(), parameter("citext,hstore,postgis"));
-    now.missing_extensions = vec!["hstore".to_owned()];
+    now.needs.missing_extensions = vec!["hstore".to_owned()];
     let plan = make(now.clone());
     assert!(plan.calls[1].contains("rds.allowed_extensions=citext,hstore (immediate)"), "{:?}", plan.calls);
-    now.missing_extensions = vec!["timescaledb".to_owned()];
+    now.needs.missing_extensions = vec!["timescaledb".to_owned()];
     assert_eq!(codes(&make(now)), ["extension"]);
+}
+
+#[test]
+fn a_target_without_room_for_the_copy_is_told_by_how_much() {
+    let mut now = fresh();
+    now.side = Side::Target;
+    let gib = 1_i64 << 30;
+    now.needs.bytes = Some(100 * gib);
+    assert_eq!(now.room(), None, "nobody knows");
+    now.storage.free = Some(Free { bytes: 12 << 30, at: "2026-01-01T12:00:00Z".to_owned() });
+    let room = now.room().unwrap();
+    assert!(!room.good && room.detail == "12.0 GiB free, 120.0 GiB wanted for the copy", "{room:?}");
+    assert!(room.fix.as_ref().is_some_and(|fix| fix.contains("to 128 GiB or more")), "{room:?}");
+    assert!(make(now.clone()).notes.iter().any(|note| note.contains("128 GiB")));
+    // What it may grow to counts; so does what is copied already.
+    now.storage.maximum_gib = Some(200);
+    assert!(now.room().is_some_and(|room| room.good && room.detail.contains("grows by 180.0 GiB")));
+    now.storage.maximum_gib = None;
+    now.needs.bytes = Some(9 * gib);
+    assert!(now.room().is_some_and(|room| room.good));
+    // A source is not copied to.
+    now.side = Side::Source;
+    assert_eq!(now.room(), None);
 }

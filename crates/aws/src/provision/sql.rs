@@ -3,7 +3,7 @@
 use pgstream_postgres::{Client, Error, Server, Session};
 use serde::Serialize;
 
-use super::model::ServerFacts;
+use super::model::{Needs, ServerFacts};
 
 const APPLICATION: &str = "pgstream-aws provision";
 
@@ -47,7 +47,7 @@ impl Check {
         Self { name, good: false, detail: detail.into(), fix: Some(fix.into()) }
     }
 
-    fn of(name: &'static str, good: bool, detail: String, fix: &str) -> Self {
+    pub(super) fn of(name: &'static str, good: bool, detail: String, fix: &str) -> Self {
         match good {
             true => Self::good(name, detail),
             false => Self::bad(name, detail, fix),
@@ -80,20 +80,33 @@ pub(super) async fn facts(server: &Server) -> Result<ServerFacts, Error> {
     })
 }
 
-/// The extensions of a source that a target has neither installed nor allowed.
-///
-/// # Errors
-/// One of the servers does not answer.
-pub async fn missing_extensions(source: &Server, target: &Server) -> Result<Vec<String>, Error> {
+/// What a source asks of a target: the extensions and the bytes of its database that are not there yet. A database that is
+/// still to be made, or a server in a private subnet, leaves that open.
+pub async fn needs(source: &Server, target: &Server, sessions: i64) -> Needs {
+    let sessions = Some(sessions);
+    match Box::pin(compare(source, target)).await {
+        Ok((missing_extensions, bytes)) => Needs { missing_extensions, bytes: Some(bytes), sessions, problem: None },
+        Err(error) => Needs { sessions, problem: Some(error.to_string()), ..Needs::default() },
+    }
+}
+
+async fn compare(source: &Server, target: &Server) -> Result<(Vec<String>, i64), Error> {
     let here = source.connect(&Session::new(APPLICATION)).await?;
+    let there = target.connect(&Session::new(APPLICATION)).await?;
     let sql = "SELECT extname::text FROM pg_extension ORDER BY 1";
     let rows = here.query(sql, &[]).await.map_err(here.failed("listing extensions"))?;
     let wanted: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    let there = target.connect(&Session::new(APPLICATION)).await?;
     let sql = "SELECT name FROM unnest($1::text[]) AS name \
                WHERE name NOT IN (SELECT extname::text FROM pg_extension) ORDER BY 1";
     let rows = there.query(sql, &[&wanted]).await.map_err(there.failed("listing extensions"))?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    let bytes = (database_bytes(&here).await? - database_bytes(&there).await?).max(0);
+    Ok((rows.iter().map(|row| row.get(0)).collect(), bytes))
+}
+
+async fn database_bytes(client: &Client) -> Result<i64, Error> {
+    let sql = "SELECT pg_database_size(current_database())";
+    let row = client.query_one(sql, &[]).await.map_err(client.failed("measuring the database"))?;
+    Ok(row.get(0))
 }
 
 /// Tries what replication needs: settings, a slot, a replication connection.
