@@ -13,6 +13,7 @@ mod disks;
 mod doctor;
 mod epochs;
 mod existing;
+mod grants;
 mod handover;
 mod health;
 mod init;
