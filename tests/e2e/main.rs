@@ -19,6 +19,7 @@ mod health;
 mod init;
 mod job;
 mod links;
+mod managed;
 mod matrix;
 mod ownership;
 mod preparation;
