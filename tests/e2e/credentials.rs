@@ -62,7 +62,10 @@ async fn a_stream_goes_on_through_rotation_and_shows_no_secret() {
     let query = format!("?host=127.0.0.1&port={}&dbname=app&application_name=by%20secret", pipeline.target.port());
     pipeline.set("source.postgres.url", format!("secretsmanager://{source}"));
     pipeline.set("target.postgres.url", format!("secretsmanager://{target}{query}"));
-    pipeline.environment(emulator.environment());
+    // The keys of a task are secrets, too, and so is what its environment holds for others.
+    let keys = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD", "DB_PASSWORD"]
+        .map(|name| (name.to_owned(), "canary-key".to_owned()));
+    pipeline.environment(emulator.environment().into_iter().chain(keys).collect());
     pipeline.pgstream(&["init"]).await.ok();
 
     let mut locker = pipeline.here().await;
