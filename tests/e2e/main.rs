@@ -21,6 +21,7 @@ mod init;
 mod job;
 mod links;
 mod managed;
+mod masters;
 mod matrix;
 mod outages;
 mod ownership;

@@ -70,7 +70,12 @@ pub(super) struct Facts {
     pub(super) major: u32,
     /// RDS and Aurora: REPLICATION is a membership there.
     pub(super) rds: bool,
+    /// `pg_read_all_data` exists, and whoever is connected may grant it: the master user of RDS may not everywhere.
     pub(super) reads_all: bool,
+    /// The same of `pg_signal_backend`.
+    pub(super) signals: bool,
+    /// Somebody else is connected than the role itself, and is no superuser: `CURRENT_USER` of the statements.
+    pub(super) admin: Option<String>,
     /// Whether `init` has been run.
     pub(super) prepared: bool,
     /// Schemas of users.
@@ -89,7 +94,8 @@ impl Facts {
             .query_one(
                 "SELECT current_database()::text, EXISTS (SELECT FROM pg_roles WHERE rolname = $1),
                         to_regrole('rds_replication') IS NOT NULL,
-                        to_regrole('pg_read_all_data') IS NOT NULL,
+                        coalesce((SELECT a.grants_any OR pg_has_role(oid, 'MEMBER WITH ADMIN OPTION') FROM pg_roles
+                                  WHERE rolname = 'pg_read_all_data'), false),
                         EXISTS (SELECT FROM pg_namespace WHERE nspname = 'pgstream'),
                         ARRAY(SELECT nspname::text FROM pg_namespace
                               WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'pgstream') ORDER BY 1),
@@ -104,7 +110,12 @@ impl Facts {
                               WHERE c.relkind = 'S' AND nspname !~ '^pg_'
                                 AND nspname NOT IN ('information_schema', 'pgstream')
                                 AND (r.rolsuper OR NOT EXISTS (SELECT FROM pg_class t WHERE t.relkind IN ('r', 'p')
-                                                               AND t.relowner = c.relowner)) ORDER BY 1)",
+                                                               AND t.relowner = c.relowner)) ORDER BY 1),
+                        a.grants_any OR pg_has_role('pg_signal_backend', 'MEMBER WITH ADMIN OPTION'),
+                        CASE WHEN current_user <> $1 AND NOT rolsuper THEN current_user::text END
+                   FROM (SELECT rolsuper, rolsuper OR current_user = $1 OR
+                                rolcreaterole AND current_setting('server_version_num')::int < 160000 AS grants_any
+                           FROM pg_roles WHERE rolname = current_user) a",
                 &[&role],
             )
             .await
@@ -120,6 +131,8 @@ impl Facts {
             table_owners: row.get(6),
             public_follows_database: row.get(7),
             foreign_sequences: row.get(8),
+            signals: row.get(9),
+            admin: row.get(10),
         })
     }
 }

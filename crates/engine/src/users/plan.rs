@@ -14,6 +14,7 @@ pub(super) async fn make(client: &Client, role: Role, name: &str, duties: &Dutie
         Role::Target if duties.copy => {
             let probe = "SELECT pg_has_role($1, datdba, 'USAGE') FROM pg_database WHERE datname = current_database()";
             let (sql, why) = reach(role, duties, &facts.database, name);
+            plan.giving_away().await?;
             plan.step(why, sql, Probe::OfRole(probe)).await?;
         }
         _ => {
@@ -133,11 +134,11 @@ impl Plan<'_> {
             }
             return Ok(());
         }
-        if duties.create_databases {
+        if duties.create_databases && self.facts.signals {
             let probe = Probe::OfRole("SELECT pg_has_role($1, 'pg_signal_backend', 'USAGE')");
             let sql = format!("GRANT pg_signal_backend TO {}", self.role);
             self.step("ends the sessions of a database that it replaces", sql, probe).await?;
-        } else if self.has("public") && !self.facts.public_follows_database {
+        } else if !duties.create_databases && self.has("public") && !self.facts.public_follows_database {
             let sql = format!("GRANT USAGE, CREATE ON SCHEMA public TO {}", self.role);
             let probe =
                 "SELECT has_schema_privilege($1, 'public', 'USAGE') AND has_schema_privilege($1, 'public', 'CREATE')";
@@ -152,7 +153,8 @@ impl Plan<'_> {
     /// What is made by one role and given to another asks something of both.
     async fn owners_to_be(&mut self, owners: &Owners, duties: &Duties) -> Result<(), Error> {
         let name = self.name;
-        for owner in owners.names().filter(|owner| *owner != name) {
+        // Nobody can give away the membership in itself.
+        for owner in owners.names().filter(|owner| *owner != name && Some(*owner) != self.facts.admin.as_deref()) {
             let quoted = quote_ident(owner);
             let why = "makes tables in the name of their owners";
             if self.holds("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", owner).await? {
@@ -265,8 +267,20 @@ impl Plan<'_> {
         self.step(why, sql, Probe::OfPublic(&probe)).await
     }
 
+    /// Who gives something to a role must be a member of it, or a superuser.
+    async fn giving_away(&mut self) -> Result<(), Error> {
+        if self.facts.admin.is_none() {
+            return Ok(());
+        }
+        let kind = if self.facts.major >= 16 { "SET" } else { "MEMBER" };
+        let probe = format!("SELECT pg_has_role(current_user, rolname, '{kind}') FROM pg_roles WHERE rolname = $1");
+        let sql = format!("GRANT {} TO CURRENT_USER", self.role);
+        self.step("lets the administrator give it something", sql, Probe::OfRole(&probe)).await
+    }
+
     /// The order matters: the owner of the schema may create in it, which the new owner of an object must.
     async fn hand_over(&mut self) -> Result<(), Error> {
+        self.giving_away().await?;
         let probe = "SELECT pg_get_userbyid(nspowner) = $1 FROM pg_namespace WHERE nspname = 'pgstream'";
         let sql = format!("ALTER SCHEMA pgstream OWNER TO {}", self.role);
         self.step("owns what init made", sql, Probe::OfRole(probe)).await?;
