@@ -138,8 +138,6 @@ fn target(w: &mut Written) -> Option<Target> {
 fn postgres_target(w: &mut Written) -> PostgresTarget {
     refuse(w, "target.postgres.batch.ignore_send_errors", true, "remove it, or set it to false");
     refuse(w, "target.postgres.strict_mode", false, "remove it, or set it to true");
-    // Checked here, and of no use yet.
-    object_types(w, "target.postgres.include_ddl_object_types", "target.postgres.exclude_ddl_object_types");
     PostgresTarget {
         url: String::new().into(),
         access: Access::Url,
@@ -175,6 +173,12 @@ fn stream(w: &mut Written) -> Stream {
         tables: tables::of_stream(w),
         batch_bytes: w.number(batch).min(most).max(1),
         batch_changes: usize::try_from(w.number("target.postgres.batch.size")).unwrap_or(usize::MAX),
+        ignore_ddl: w.flag("target.postgres.ignore_ddl"),
+        ddl_types: object_types(
+            w,
+            "target.postgres.include_ddl_object_types",
+            "target.postgres.exclude_ddl_object_types",
+        ),
     }
 }
 

@@ -239,6 +239,10 @@ pub struct Stream {
     pub batch_bytes: u64,
     /// Most changes in one batch.
     pub batch_changes: usize,
+    /// Leave schema changes out.
+    pub ignore_ddl: bool,
+    /// Kinds of objects whose schema changes are applied.
+    pub ddl_types: ObjectTypes,
 }
 
 /// Retries after transient errors.

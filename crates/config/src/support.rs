@@ -30,8 +30,6 @@ const NOT_YET: &[(&str, &str)] = &[
         "remove it, and keep the tables that must not be copied as they are out with modifiers.filter.exclude_tables",
     ),
     ("$PGSTREAM_TRANSFORMER_RULES_FILE", "unset it"),
-    ("target.postgres.include_ddl_object_types", "remove it, or set target.postgres.ignore_ddl: true"),
-    ("target.postgres.exclude_ddl_object_types", "remove it, or set target.postgres.ignore_ddl: true"),
     ("instrumentation.metrics.endpoint", "remove it, and scrape instrumentation.metrics.prometheus"),
     ("instrumentation.traces.endpoint", "remove it"),
 ];
@@ -50,7 +48,6 @@ const ACCEPTED: &[(&str, &str)] = &[
     ),
     ("$PGSTREAM_POSTGRES_SNAPSHOT_USE_SCHEMALOG", "the schema is always copied with pg_dump and pg_restore"),
     ("target.postgres.schema_log_store_url", "the schema log is read from the source, in order with the rows"),
-    ("target.postgres.ignore_ddl", "schema changes are not replayed in this version; a changed table stops the stream"),
     ("target.postgres.batch.timeout", "a batch leaves as soon as the target is ready for it"),
     ("target.postgres.batch.auto_tune", "batches grow under backlog and shrink when caught up by themselves"),
     ("target.postgres.bulk_ingest", "the copy always uses COPY, the stream when it pays"),

@@ -161,6 +161,7 @@ async fn follow(source: &Cluster, target: &Cluster) -> Duration {
         slot: SLOT.into(),
         publication: PUBLICATION.into(),
         filter: TableFilter::default(),
+        schema: None,
         disable_triggers: None,
         limits: Limits { bytes: 8 << 20, changes: 20_000 },
         retry: Retry { initial: second, max: second, max_retries: Some(0), max_elapsed: None },

@@ -9,6 +9,7 @@
 //!  users      roles with exactly the privileges that a side needs
 //! ```
 
+pub mod ddl;
 pub mod replicate;
 pub mod snapshot;
 pub mod source;

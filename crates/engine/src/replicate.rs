@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     snapshot::{self, LedgerSource, Progress, Summary},
     source::{self, InitSettings, Names, Part, Step, slot},
-    stream::{self, Destination, Limits, status::Monitor},
+    stream::{self, Destination, Limits, Rights, SchemaChanges, status::Monitor},
     target::{ledger, progress},
     users::{self, Duties, Missing, Owners},
 };
@@ -288,12 +288,18 @@ fn stream_job(run: &Run, names: Names) -> stream::Job {
         Some(Target::Postgres(target)) => target.disable_triggers,
         Some(Target::Stdout) | None => None,
     };
+    let rights = &run.pipeline.snapshot.schema;
+    let schema = (!settings.ignore_ddl).then(|| SchemaChanges {
+        types: settings.ddl_types.clone(),
+        rights: Rights { owner: !rights.no_owner, privileges: !rights.no_privileges },
+    });
     stream::Job {
         source: run.source.clone(),
         destination: run.destination.clone(),
         slot: names.slot,
         publication: names.publication,
         filter: settings.tables.clone(),
+        schema,
         disable_triggers,
         limits: Limits {
             bytes: usize::try_from(settings.batch_bytes).unwrap_or(usize::MAX),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Error, Problem,
+    Error, Problem, capture,
     check::{self, Plan, SlotPlan},
     error::list,
     identity, lock, migrate,
@@ -80,6 +80,18 @@ pub async fn init(
     };
     if settings.part.migrations() {
         say(migrate::migrate(&mut client, &plan.installed).await?);
+        let mut captured = true;
+        match capture::ensure(&mut client, server, cancel).await? {
+            capture::Outcome::Installed(steps) => say(steps),
+            capture::Outcome::NotAllowed => {
+                captured = false;
+                done.warnings.push(
+                    "schema changes are not recorded: this role may not create event triggers (on RDS a member of \
+                     rds_superuser may). A changed table will stop the stream; run init again as such a role"
+                        .to_owned(),
+                );
+            }
+        }
         let publish = Publish { server: done.server.clone(), name: &names.publication, plan: &plan, cancel };
         publish.run(&mut client, &mut say).await?;
         if done.steps.iter().any(|step| step.object == Object::ReplicaIdentity) {
@@ -89,11 +101,14 @@ pub async fn init(
                     .to_owned(),
             );
         }
-        let more = publication::warnings(&names.publication, &plan.publication, &plan.tables, &settings.tables);
+        let more = publication::warnings(&names.publication, &plan.publication, &plan.tables, &settings.tables, captured);
         done.warnings.extend(more);
     }
     if settings.part.slot() {
         let steps = ensure_slot(server, &client, &names.slot, &plan, settings.failover, cancel).await?;
+        if steps.iter().any(|step| step.object == Object::Slot && step.action == Action::Created) {
+            capture::refresh(&mut client, server, cancel).await?;
+        }
         steps.iter().for_each(&report);
         done.steps.extend(steps);
         let fence = slot::fence(&client, &names.slot).await?;

@@ -13,18 +13,23 @@ pub(crate) struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "schema_log_and_records",
-    sql: include_str!("migrations/0001_schema_log_and_records.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "schema_log_and_records",
+        sql: include_str!("migrations/0001_schema_log_and_records.sql"),
+    },
+    Migration { version: 2, name: "ddl_describe", sql: include_str!("migrations/0002_ddl_describe.sql") },
+    Migration { version: 3, name: "ddl_objects", sql: include_str!("migrations/0003_ddl_objects.sql") },
+    Migration { version: 4, name: "ddl_capture", sql: include_str!("migrations/0004_ddl_capture.sql") },
+];
 
 /// The version that this program needs.
 pub(crate) const LATEST: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
 /// Tables and sequences that the migrations make; what `destroy` removes.
 pub(crate) const RELATIONS: &[&str] =
-    &["schema_log", "table_ids", "replication_slots", "replica_identities", "migrations", "xid_serial"];
+    &["schema_log", "table_ids", "ddl_objects", "replication_slots", "replica_identities", "migrations", "xid_serial"];
 
 /// What is there before the migrations run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,6 +14,7 @@
 //! older changes could not be decoded; `destroy` goes the other way. Whatever is interrupted is finished by running it
 //! again.
 
+mod capture;
 mod check;
 pub mod destroy;
 mod error;

@@ -38,6 +38,8 @@ pub enum Object {
     Schema,
     /// One version of the tables in it.
     Migration,
+    /// An event trigger that records schema changes.
+    EventTrigger,
     /// The replica identity of a table.
     ReplicaIdentity,
     /// The publication.
@@ -55,6 +57,7 @@ impl fmt::Display for Object {
         f.pad(match self {
             Self::Schema => "schema",
             Self::Migration => "migration",
+            Self::EventTrigger => "event trigger",
             Self::ReplicaIdentity => "replica identity",
             Self::Publication => "publication",
             Self::PublishedTable => "published table",

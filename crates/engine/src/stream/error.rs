@@ -204,12 +204,77 @@ pub enum Error {
         /// What the server said.
         source: Box<pgstream_postgres::Error>,
     },
-    /// A schema change was recorded that this version cannot replay.
-    #[error("a schema change was recorded at {lsn}, which this version does not replay")]
-    #[diagnostic(code(stream::ddl), help("apply it on the target by hand and remove its row from pgstream.schema_log"))]
-    Ddl {
+    /// A published column came to hold object numbers of the source, whose binary form means nothing elsewhere.
+    #[error("a column of an object-number type was added: its values are read as text from here on")]
+    #[diagnostic(code(stream::text_needed))]
+    TextNeeded,
+    /// The source could not describe a schema change.
+    #[error("schema change {id} ({command}) at {lsn} could not be described on the source: {problem}")]
+    #[diagnostic(
+        code(stream::ddl_capture),
+        help(
+            "make the same change on the target by hand, then `pgstream-aws ddl skip {id}` and start again; nothing is lost meanwhile."
+        )
+    )]
+    Capture {
+        /// Its number in pgstream.schema_log.
+        id: i64,
+        /// Command tag.
+        command: String,
         /// Where.
         lsn: Lsn,
+        /// What the source said.
+        problem: String,
+    },
+    /// A row of the log is not one that this version writes.
+    #[error("the schema change at {lsn} cannot be read: {problem}")]
+    #[diagnostic(
+        code(stream::ddl_record),
+        help("pgstream.schema_log was written by another version or by hand: update pgstream-aws and start again")
+    )]
+    DdlRecord {
+        /// Where.
+        lsn: Lsn,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// An object that nobody replays was changed.
+    #[error("schema change {id} ({command}) at {lsn} touches {object}, which is not replayed")]
+    #[diagnostic(
+        code(stream::ddl_uncovered),
+        help(
+            "docs/ddl.md lists what is replayed. Make the change on the target by hand, then `pgstream-aws ddl skip {id}` and start again; nothing is lost meanwhile"
+        )
+    )]
+    DdlUncovered {
+        /// Its number in pgstream.schema_log.
+        id: i64,
+        /// Command tag.
+        command: String,
+        /// Where.
+        lsn: Lsn,
+        /// The object, with its class.
+        object: String,
+    },
+    /// The target refused a statement of a schema change.
+    #[error("schema change {id} ({command}) at {lsn} is refused by the target: {source}")]
+    #[diagnostic(
+        code(stream::ddl_refused),
+        help(
+            "the target refused: {statement}\nNothing of this transaction was applied. Mend the cause (a missing privilege, an object that differs from the source's) and start again; or make the change by hand, then `pgstream-aws ddl skip {id}`"
+        )
+    )]
+    DdlRefused {
+        /// Its number in pgstream.schema_log.
+        id: i64,
+        /// Command tag.
+        command: String,
+        /// Where.
+        lsn: Lsn,
+        /// What was to be run.
+        statement: String,
+        /// What the server said.
+        source: Box<pgstream_postgres::Error>,
     },
     /// Another replicator took over.
     #[error("another replicator took over slot {slot} on the target")]
@@ -287,8 +352,14 @@ impl Error {
             | Self::Shape { .. }
             | Self::Triggers { .. }
             | Self::Fenced { .. }
-            | Self::Ddl { .. } => Class::Setup,
-            Self::Silent { .. } => Class::Transient,
+            | Self::Capture { .. }
+            | Self::DdlRecord { .. }
+            | Self::DdlUncovered { .. } => Class::Setup,
+            Self::DdlRefused { source, .. } => match source.class() {
+                Class::Transient => Class::Transient,
+                _ => Class::Setup,
+            },
+            Self::Silent { .. } | Self::TextNeeded => Class::Transient,
             Self::Conflict { .. } | Self::Deferred { .. } => Class::Data,
             Self::Protocol { .. } => Class::Bug,
             Self::Stdout(_) => Class::Setup,

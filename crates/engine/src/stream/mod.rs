@@ -15,6 +15,7 @@ mod error;
 mod net;
 mod reader;
 mod relation;
+mod schema;
 mod sequences;
 pub mod status;
 mod stdout;
@@ -22,7 +23,10 @@ mod work;
 
 use std::{sync::Arc, time::Duration};
 
-use pgstream_config::{pattern::TableFilter, pipeline::Retry};
+use pgstream_config::{
+    pattern::TableFilter,
+    pipeline::{ObjectTypes, Retry},
+};
 use pgstream_postgres::{Class, Client, Server, Session, replication::StartOptions};
 use tokio::{
     sync::{mpsc, watch},
@@ -31,15 +35,17 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use self::{
-    apply::Applier,
+    apply::{Applier, Replay},
     door::{Opened, Writer},
     reader::Reader,
+    schema::SharedLedger,
     sequences::Sequences,
     status::{Monitor, Phase},
     stdout::Printer,
     work::Applied,
 };
 pub use self::{error::Error, reader::Limits};
+pub use crate::ddl::plan::Rights;
 
 /// How often the source is asked how much it has written.
 const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -74,12 +80,23 @@ pub struct Job {
     pub publication: String,
     /// Tables that are followed.
     pub filter: TableFilter,
+    /// How schema changes are followed; `None` when they are not.
+    pub schema: Option<SchemaChanges>,
     /// `disable_triggers`; `None` means when the role may.
     pub disable_triggers: Option<bool>,
     /// Bounds of one batch.
     pub limits: Limits,
     /// What to do after transient errors.
     pub retry: Retry,
+}
+
+/// How schema changes are followed.
+#[derive(Debug, Clone)]
+pub struct SchemaChanges {
+    /// Kinds of objects.
+    pub types: ObjectTypes,
+    /// Whether owners and grants are carried over.
+    pub rights: Rights,
 }
 
 /// Streams until cancelled, reconnecting after transient errors.
@@ -159,18 +176,20 @@ async fn to_server(
     let position = opened.position;
     let (work, todo) = mpsc::channel(1);
     let (report, applied) = watch::channel(Applied { done: 0, applied: position, durable: position });
-    let ledger = writer.ledger.clone();
-    let applier = Applier::new(writer, report, Arc::clone(monitor)).await?;
+    let ledger = Arc::new(SharedLedger::new(writer.ledger.clone()));
+    let schema = Replay::new(job, Arc::clone(&ledger));
+    let applier = Applier::new(writer, schema, report, Arc::clone(monitor)).await?;
     let options = start_options(job, &opened);
     let stream = opened.replication.start(position, &options).await?;
     tracing::info!(slot = job.slot, %position, binary = options.binary, "streaming");
     monitor.enter(Phase::Streaming);
 
     let mut applying = AbortOnDropHandle::new(tokio::spawn(applier.run(todo)));
+    let binary = options.binary.then(|| job.publication.clone());
     let mut reader =
-        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), ledger, job.limits);
+        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), ledger, job.limits, binary);
     let read = tokio::select! {
-        read = reader.run(work, cancel) => read,
+        read = reader.run(work, opened.records_ddl.then_some(&opened.source), cancel) => read,
         Err(error) = follow_sequences(job, &opened.source, &sequences_target) => Err(error),
         Err(error) = watch_source(&opened.source, monitor) => Err(error),
     };
@@ -206,9 +225,9 @@ async fn to_stdout(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken
     monitor.enter(Phase::Streaming);
     let printing = AbortOnDropHandle::new(tokio::spawn(Printer::new(report, Arc::clone(monitor)).run(todo)));
     let mut reader =
-        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), Default::default(), job.limits);
+        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), Default::default(), job.limits, None);
     let read = tokio::select! {
-        read = reader.run(work, cancel) => read,
+        read = reader.run(work, None, cancel) => read,
         Err(error) = watch_source(&opened.source, monitor) => Err(error),
     };
     let read = name_cause(job, &opened.source, read).await;
@@ -224,7 +243,10 @@ async fn follow_sequences(job: &Job, source: &Client, target: &Client) -> Result
     loop {
         tick.tick().await;
         door::check_publication(source, &job.publication).await?;
-        sequences.carry_over(source, target, &job.filter).await?;
+        match sequences.carry_over(source, target, &job.filter).await {
+            Err(error) if error.is_catalog_race() => tracing::debug!(%error, "sequences were dropped meanwhile"),
+            carried => carried?,
+        }
     }
 }
 

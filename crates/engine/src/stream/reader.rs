@@ -16,8 +16,8 @@ use bytes::Bytes;
 use futures::FutureExt;
 use pgstream_config::pattern::TableFilter;
 use pgstream_postgres::{
-    Lsn,
-    pgoutput::{Message, Relation, RelationId, Timestamp, Truncate, Xid},
+    Client, Lsn,
+    pgoutput::{Message, Relation, RelationId, Timestamp, Truncate, Tuple, Xid},
     replication::{Frame, ReplicationStream},
 };
 use tokio::{
@@ -29,11 +29,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error,
     batch::{self, Kind, RelIndex},
+    door,
     relation::{SourceRelation, TypeName},
+    schema::{self, SharedLedger},
     status::Monitor,
-    work::{Applied, Boundary, Chunk, Mark, Work},
+    work::{Applied, Boundary, Chunk, Ddl, Mark, Work},
 };
-use crate::target::ledger::{Copied, Ledger};
+use crate::target::ledger::Copied;
 
 /// The server drops a silent client after `wal_sender_timeout` (60 s by default).
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -79,6 +81,8 @@ enum Follow {
     SchemaLog,
     /// Applied, unless the copy already holds them.
     Rows(Followed),
+    /// Rows of a table that its own transaction describes later: it will be copied with them.
+    Unborn(Followed),
 }
 
 /// A relation version whose changes are applied.
@@ -118,8 +122,10 @@ pub struct Reader {
     applied: watch::Receiver<Applied>,
     monitor: Arc<Monitor>,
     filter: TableFilter,
-    ledger: Ledger,
+    ledger: Arc<SharedLedger>,
     limits: Limits,
+    /// The publication, when values travel in their binary form.
+    binary: Option<String>,
 
     at: At,
     /// End of the last transaction that was read whole.
@@ -131,6 +137,12 @@ pub struct Reader {
     versions: HashMap<RelationId, Arc<SourceRelation>>,
     relation_count: u32,
     chunk: Chunk,
+    /// A schema change that follows the chunk.
+    ddl: Option<Box<Ddl>>,
+    /// Nothing is read before this piece of work, a schema change, is done.
+    barrier: Option<u64>,
+    /// Relations that may have been created in the very transaction that is read.
+    unknown: Vec<RelationId>,
     /// When the chunk before it left.
     last_chunk: Instant,
     /// The transaction that is read began in a chunk that was sent: the target's transaction is open.
@@ -150,8 +162,9 @@ impl Reader {
         applied: watch::Receiver<Applied>,
         monitor: Arc<Monitor>,
         filter: TableFilter,
-        ledger: Ledger,
+        ledger: Arc<SharedLedger>,
         limits: Limits,
+        binary: Option<String>,
     ) -> Self {
         let now = Instant::now();
         // A chunk that goes on with a transaction begins with its mark, and must have room for more.
@@ -163,6 +176,7 @@ impl Reader {
             filter,
             ledger,
             limits,
+            binary,
             at: At::Boundary,
             read_to: start,
             start,
@@ -171,6 +185,9 @@ impl Reader {
             versions: HashMap::new(),
             relation_count: 0,
             chunk: Chunk::default(),
+            ddl: None,
+            barrier: None,
+            unknown: Vec::new(),
             last_chunk: now,
             spilled: false,
             sent: 0,
@@ -181,20 +198,34 @@ impl Reader {
         }
     }
 
-    /// Reads until cancelled, or until whoever takes the work is gone.
+    /// Reads until cancelled, or until whoever takes the work is gone. `source` is asked what the
+    /// stream does not tell of schema changes; without it there are none.
     ///
     /// # Errors
     /// When the connection fails, or something arrives that must not be applied.
-    pub async fn run(&mut self, work: mpsc::Sender<Work>, cancel: &CancellationToken) -> Result<(), Error> {
+    pub async fn run(
+        &mut self,
+        work: mpsc::Sender<Work>,
+        source: Option<&Client>,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
         let mut tick = interval(STATUS_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rest_until = Instant::now();
         loop {
+            match source {
+                Some(source) => self.ask(source).await?,
+                None => self.unknown.clear(),
+            }
+            let done = self.applied.borrow().done;
+            if self.barrier.is_some_and(|barrier| done >= barrier) {
+                self.lift_barrier();
+            }
             let full = self.is_full();
-            let idle = self.applied.borrow().done == self.sent;
+            let idle = done == self.sent;
             let whole = self.at == At::Boundary && !self.chunk.is_empty();
             let grows = whole && !full && idle && self.is_far_behind() && self.last_chunk.elapsed() < GROWTH;
-            let ready = full || (idle && whole && !grows);
+            let ready = (full && self.barrier.is_none()) || (idle && whole && !grows);
             let resting = !full && Instant::now() < rest_until;
             tokio::select! {
                 biased;
@@ -211,12 +242,7 @@ impl Reader {
                 }
                 permit = work.reserve(), if ready => {
                     let Ok(permit) = permit else { return Ok(()) };
-                    let boundary = match self.at {
-                        At::Inside { .. } => Boundary::Open,
-                        At::Boundary | At::Known => Boundary::Commit { end: self.read_to },
-                    };
-                    self.spilled = boundary == Boundary::Open;
-                    permit.send(Work::Chunk(Box::new(self.chunk.take(boundary))));
+                    permit.send(self.next());
                     self.sent += 1;
                     self.last_chunk = Instant::now();
                 }
@@ -238,6 +264,59 @@ impl Reader {
         }
     }
 
+    /// The piece of work that is due.
+    fn next(&mut self) -> Work {
+        if let Some(ddl) = self.ddl.take_if(|_| self.chunk.is_empty()) {
+            self.spilled = true;
+            self.barrier = Some(self.sent + 1);
+            return Work::Ddl(ddl);
+        }
+        let boundary = match self.at {
+            At::Inside { .. } => Boundary::Open,
+            At::Boundary | At::Known => Boundary::Commit { end: self.read_to },
+        };
+        self.spilled = boundary == Boundary::Open;
+        Work::Chunk(Box::new(self.chunk.take(boundary)))
+    }
+
+    /// The schema change is applied: tables may have been born, or copied again.
+    fn lift_barrier(&mut self) {
+        self.barrier = None;
+        for (id, follow) in &mut self.follow {
+            if let (Follow::Rows(followed) | Follow::Unborn(followed), Some(version)) = (&*follow, self.versions.get(id)) {
+                let copied = schema::copied(&self.ledger, &version.table).filter(|c| c.reaches(self.start));
+                *follow = Follow::Rows(Followed { copied, ..followed.clone() });
+            }
+        }
+    }
+
+    /// What the stream does not tell: whether tables that were first seen in this transaction are also created by it, and
+    /// whether new columns can be read in binary.
+    async fn ask(&mut self, source: &Client) -> Result<(), Error> {
+        if let (Some(publication), Some(ddl)) = (&self.binary, &mut self.ddl)
+            && !std::mem::replace(&mut ddl.types_checked, true)
+            && schema::brings_types(&ddl.record)
+            && door::has_local_references(source, publication).await?
+        {
+            return Err(Error::TextNeeded);
+        }
+        if self.unknown.is_empty() {
+            return Ok(());
+        }
+        let unknown = std::mem::take(&mut self.unknown);
+        let At::Inside { xid, .. } = self.at else { return Ok(()) };
+        let filled = schema::filled_by(source, xid).await?;
+        for id in unknown {
+            if let (Some(Follow::Rows(followed)), Some(version)) = (self.follow.get(&id), self.versions.get(&id))
+                && filled.contains(&version.table)
+            {
+                let followed = followed.clone();
+                self.follow.insert(id, Follow::Unborn(followed));
+            }
+        }
+        Ok(())
+    }
+
     /// Sends a last status update and ends the stream.
     ///
     /// # Errors
@@ -257,6 +336,9 @@ impl Reader {
     fn is_full(&self) -> bool {
         let chunk = &self.chunk;
         (self.spilled && self.at == At::Boundary)
+            || self.ddl.is_some()
+            || self.barrier.is_some()
+            || !self.unknown.is_empty()
             || chunk.batch.bytes() >= self.limits.bytes
             || chunk.batch.len() >= self.limits.changes
             || chunk.marks.len() >= self.limits.changes
@@ -348,10 +430,20 @@ impl Reader {
     }
 
     fn relation(&mut self, message: &Relation<'_>) {
-        let relation = Arc::new(SourceRelation::new(message, &self.types));
-        if self.versions.get(&message.id) == Some(&relation) {
+        let relation = SourceRelation::new(message, &self.types);
+        let known = self.versions.get(&message.id).map(|known| **known == relation);
+        if known == Some(true) {
             return;
         }
+        self.adopt(message.id, Arc::new(relation));
+        let follows = matches!(self.follow.get(&message.id), Some(Follow::Rows(Followed { copied: None, .. })));
+        if follows && known.is_none() && matches!(self.at, At::Inside { .. }) {
+            self.unknown.push(message.id);
+        }
+    }
+
+    /// Rows of the relation follow in this version.
+    fn adopt(&mut self, id: RelationId, relation: Arc<SourceRelation>) {
         let (schema, name) = (relation.table.schema.as_str(), relation.table.name.as_str());
         let follow = if schema == "pgstream" {
             if name == "schema_log" { Follow::SchemaLog } else { Follow::Ignored }
@@ -359,16 +451,35 @@ impl Reader {
             let index = RelIndex(self.relation_count);
             self.relation_count += 1;
             self.chunk.relations.push(Arc::clone(&relation));
-            let copied = self.ledger.copied(&relation.table).filter(|c| self.start < c.snapshot_lsn).cloned();
+            let copied = schema::copied(&self.ledger, &relation.table).filter(|c| c.reaches(self.start));
             Follow::Rows(Followed { index, columns: relation.columns.len(), copied, touched: None })
         } else {
             Follow::Ignored
         };
-        if let Some(Follow::Rows(_)) = self.follow.insert(message.id, follow) {
+        if let Some(Follow::Rows(_)) = self.follow.insert(id, follow) {
             // Rows of the old version must not be merged with, or moved behind, rows of the new one.
             self.chunk.batch.barrier();
         }
-        self.versions.insert(message.id, relation);
+        self.versions.insert(id, relation);
+    }
+
+    /// A row of the log of schema changes.
+    fn schema_change(&mut self, id: RelationId, row: Tuple<'_>, xid: u32, commit: Lsn) -> Result<(), Error> {
+        let Some(log) = self.versions.get(&id) else { return Ok(()) };
+        let mut ddl = schema::read(log, row, commit)?;
+        if schema::is_copied(&mut ddl.record, &self.ledger, xid, commit) {
+            return Ok(());
+        }
+        let renamed: Vec<_> = self
+            .versions
+            .iter()
+            .filter_map(|(id, version)| Some((*id, Arc::new(schema::renamed(version, &ddl.record)?))))
+            .collect();
+        for (id, version) in renamed {
+            self.adopt(id, version);
+        }
+        self.ddl = Some(Box::new(ddl));
+        Ok(())
     }
 
     fn row(&mut self, id: RelationId, kind: Kind<'_>) -> Result<(), Error> {
@@ -379,9 +490,11 @@ impl Reader {
         };
         match self.follow.get_mut(&id) {
             None => Err(Error::Protocol { problem: format!("a row of relation {id}, which was never described") }),
-            Some(Follow::Ignored) => Ok(()),
-            Some(Follow::SchemaLog) if matches!(kind, Kind::Insert(_)) => Err(Error::Ddl { lsn: commit }),
-            Some(Follow::SchemaLog) => Ok(()),
+            Some(Follow::Ignored | Follow::Unborn(_)) => Ok(()),
+            Some(Follow::SchemaLog) => match kind {
+                Kind::Insert(row) => self.schema_change(id, row, xid, commit),
+                Kind::Update { .. } | Kind::Delete(_) => Ok(()),
+            },
             Some(Follow::Rows(followed)) if followed.is_copied(xid, commit) => Ok(()),
             Some(Follow::Rows(followed)) => {
                 if !followed.fits(kind) {

@@ -20,7 +20,7 @@ use super::{
     batch::{Change, Kind, RelIndex, Step},
     relation::SourceRelation,
     status::{Monitor, RowCounts},
-    work::{Applied, Boundary, Chunk, Work},
+    work::{Applied, Boundary, Chunk, Ddl, Work},
 };
 
 /// Writes changes to standard output.
@@ -47,6 +47,10 @@ impl Printer {
             let reached = match work {
                 Work::Idle(end) => Some(end),
                 Work::Chunk(chunk) => self.print(*chunk).await?,
+                Work::Ddl(ddl) => {
+                    self.schema_change(&ddl).await?;
+                    None
+                }
             };
             self.report.send_modify(|applied| {
                 applied.done += 1;
@@ -85,6 +89,16 @@ impl Printer {
         let Some(Boundary::Commit { end }) = chunk.boundary else { return Ok(None) };
         self.monitor.committed(end, chunk.commit_time.map(Timestamp::unix_micros), chunk.transactions, rows);
         Ok(Some(end))
+    }
+
+    async fn schema_change(&mut self, ddl: &Ddl) -> Result<(), Error> {
+        let objects: Value = serde_json::from_str(&ddl.objects).map_err(|e| Error::Stdout(e.into()))?;
+        let line = serde_json::json!({
+            "op": "ddl", "command": ddl.record.command, "lsn": ddl.commit.to_string(), "objects": objects,
+        });
+        self.line.clear();
+        self.push(&line)?;
+        self.out.write_all(&self.line).await.map_err(Error::Stdout)
     }
 
     fn change(&mut self, change: &Change<'_>, lsn: Lsn, rows: &mut RowCounts) -> Result<(), Error> {

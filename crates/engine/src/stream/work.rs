@@ -8,13 +8,28 @@ use super::{
     batch::{Batch, RelIndex, Step},
     relation::SourceRelation,
 };
+use crate::ddl::Record;
 
 /// One piece of work.
 pub enum Work {
     /// Changes.
     Chunk(Box<Chunk>),
+    /// A schema change, inside the transaction of the chunks around it.
+    Ddl(Box<Ddl>),
     /// Nothing but a position: the source has no changes before it.
     Idle(Lsn),
+}
+
+/// A schema change.
+pub struct Ddl {
+    /// What happened.
+    pub record: Record,
+    /// The same as the source wrote it.
+    pub objects: String,
+    /// Start of its transaction's commit record.
+    pub commit: Lsn,
+    /// Whether the types of new columns were looked at.
+    pub types_checked: bool,
 }
 
 /// How a chunk ends.

@@ -56,20 +56,59 @@ impl Snapshot {
     }
 }
 
-/// The copy of one table.
+/// Stands in the ledger instead of a snapshot while a table waits to be copied again.
+pub const STALE: &str = "stale";
+
+/// The copy of one table, or of the schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copied {
-    /// What the copy was read under.
-    pub snapshot: Snapshot,
-    /// Nothing that committed at or after this position is in the copy.
-    pub snapshot_lsn: Lsn,
+pub enum Copied {
+    /// It was read under a snapshot.
+    Under {
+        /// The snapshot.
+        snapshot: Snapshot,
+        /// Nothing that committed at or after this position is in the copy.
+        snapshot_lsn: Lsn,
+        /// Whether the definition was copied with the rows.
+        with_schema: bool,
+    },
+    /// It is still to be copied again, after a schema change: until then no row of it is applied.
+    Stale,
 }
 
 impl Copied {
     /// Whether the rows of the source transaction `xid`, whose commit record starts at `commit`, are in the copy.
     #[must_use]
     pub fn holds(&self, xid: u32, commit: Lsn) -> bool {
-        commit < self.snapshot_lsn && self.snapshot.sees(xid)
+        match self {
+            Self::Under { snapshot, snapshot_lsn, .. } => commit < *snapshot_lsn && snapshot.sees(xid),
+            Self::Stale => true,
+        }
+    }
+
+    /// Whether schema changes of the source transaction are in the copy.
+    #[must_use]
+    pub fn holds_schema(&self, xid: u32, commit: Lsn) -> bool {
+        matches!(self, Self::Under { with_schema: true, .. }) && self.holds(xid, commit)
+    }
+
+    /// Whether it can hold a transaction that commits at or after `position`.
+    #[must_use]
+    pub fn reaches(&self, position: Lsn) -> bool {
+        match self {
+            Self::Under { snapshot_lsn, .. } => position < *snapshot_lsn,
+            Self::Stale => true,
+        }
+    }
+
+    /// Reads what the ledger says.
+    ///
+    /// # Errors
+    /// When it is no snapshot.
+    pub fn parse(snapshot: &str, snapshot_lsn: Lsn, with_schema: bool) -> Result<Self, ParseSnapshotError> {
+        if snapshot == STALE {
+            return Ok(Self::Stale);
+        }
+        Ok(Self::Under { snapshot: snapshot.parse()?, snapshot_lsn, with_schema })
     }
 }
 
@@ -77,6 +116,7 @@ impl Copied {
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     tables: HashMap<TableName, Copied>,
+    schema: Option<Copied>,
 }
 
 impl Ledger {
@@ -87,7 +127,7 @@ impl Ledger {
     pub async fn read(client: &Client, slot: &str) -> Result<Self, LedgerError> {
         let rows = client
             .query(
-                "SELECT DISTINCT schema_name, table_name, snapshot, snapshot_lsn
+                "SELECT DISTINCT schema_name, table_name, snapshot, snapshot_lsn, with_schema
                    FROM pgstream.snapshot_ledger WHERE source = $1",
                 &[&slot],
             )
@@ -96,12 +136,50 @@ impl Ledger {
         let mut tables = HashMap::with_capacity(rows.len());
         for row in rows {
             let table = TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
-            let copied = Copied { snapshot: row.get::<_, &str>(2).parse()?, snapshot_lsn: row.get(3) };
+            let copied = Copied::parse(row.get(2), row.get(3), row.get(4))?;
             if tables.insert(table.clone(), copied).is_some() {
                 return Err(LedgerError::HalfCopied { table });
             }
         }
-        Ok(Self { tables })
+        let row = client
+            .query_opt("SELECT snapshot, snapshot_lsn FROM pgstream.schema_snapshot WHERE source = $1", &[&slot])
+            .await
+            .map_err(client.failed("reading pgstream.schema_snapshot"))?;
+        let schema = row.map(|row| Copied::parse(row.get(0), row.get(1), true)).transpose()?;
+        Ok(Self { tables, schema })
+    }
+
+    /// The copy of the schema, if it was copied.
+    #[must_use]
+    pub fn schema(&self) -> Option<&Copied> {
+        self.schema.as_ref()
+    }
+
+    /// Takes note of a table that was copied again.
+    pub fn renew(&mut self, table: TableName, copied: Copied) {
+        self.tables.insert(table, copied);
+    }
+
+    /// A table that is gone, or has another name.
+    pub fn rename(&mut self, was: &TableName, is: Option<TableName>) {
+        if let (Some(copied), Some(is)) = (self.tables.remove(was), is) {
+            self.tables.insert(is, copied);
+        }
+    }
+
+    /// Tables that wait to be copied again.
+    #[must_use]
+    pub fn stale(&self) -> Vec<TableName> {
+        let mut stale: Vec<TableName> =
+            self.tables.iter().filter(|(_, copied)| **copied == Copied::Stale).map(|(table, _)| table.clone()).collect();
+        stale.sort();
+        stale
+    }
+
+    /// All tables of a schema.
+    #[must_use]
+    pub fn of_schema(&self, schema: &str) -> Vec<TableName> {
+        self.tables.keys().filter(|table| table.schema == schema).cloned().collect()
     }
 
     /// The copy of a table, if it was copied.
@@ -110,10 +188,10 @@ impl Ledger {
         self.tables.get(table)
     }
 
-    /// Whether no table was copied.
+    /// Whether a snapshot filled this target: tables that were copied again one by one do not count.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.tables.is_empty()
+    pub fn has_snapshot(&self) -> bool {
+        self.tables.values().any(|copied| matches!(copied, Copied::Under { with_schema: true, .. }))
     }
 }
 
@@ -190,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_commit_after_the_snapshot_position_is_never_in_the_copy() {
-        let copied = Copied { snapshot: "10:10:".parse().unwrap(), snapshot_lsn: Lsn(1000) };
+        let copied = Copied::parse("10:10:", Lsn(1000), true).unwrap();
         assert!(copied.holds(9, Lsn(999)));
         assert!(!copied.holds(9, Lsn(1000)));
         assert!(!copied.holds(10, Lsn(999)));

@@ -5,6 +5,7 @@ use pgstream_postgres::{Client, Error};
 const MIGRATIONS: &[(i32, &str)] = &[
     (1, include_str!("migrations/0001_progress_and_ledger.sql")),
     (2, include_str!("migrations/0002_disabled_triggers.sql")),
+    (3, include_str!("migrations/0003_schema_changes.sql")),
 ];
 
 /// Arbitrary but fixed: serialises concurrent migrations ("pgsttgt").

@@ -42,7 +42,14 @@ pub async fn pair_on(source: Cluster, target: Cluster, schema: &str) -> Pair {
     there.batch(&format!("{marker}{schema}")).await;
     here.batch(&format!("CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES")).await;
     here.batch(&format!("SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')")).await;
-    Pair { source, target, here, there, markers: AtomicU64::new(0) }
+    Pair::of(source, target, here, there)
+}
+
+impl Pair {
+    /// Two servers that are prepared.
+    pub fn of(source: Cluster, target: Cluster, here: Client, there: Client) -> Self {
+        Self { source, target, here, there, markers: AtomicU64::new(0) }
+    }
 }
 
 pub fn server(url: &str) -> Server {
@@ -57,6 +64,7 @@ impl Pair {
             slot: SLOT.into(),
             publication: PUBLICATION.into(),
             filter: TableFilter::default(),
+            schema: None,
             disable_triggers: None,
             limits: Limits { bytes: 8 << 20, changes: 20_000 },
             retry: Retry {

@@ -6,6 +6,7 @@ mod ordeal;
 
 mod cascade;
 mod conflicts;
+mod ddl;
 mod faults;
 mod history;
 mod lag;

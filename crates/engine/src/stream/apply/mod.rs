@@ -11,7 +11,9 @@
 mod durability;
 mod parts;
 mod pipeline;
+mod recopy;
 mod rowwise;
+mod schema;
 mod setwise;
 mod statements;
 mod tables;
@@ -25,6 +27,7 @@ use tokio::{
     time::sleep,
 };
 
+pub use self::schema::Replay;
 use self::{
     durability::Durability,
     setwise::{Doubt, Failure, Order},
@@ -35,7 +38,7 @@ use super::{
     door::Writer,
     net::Planner,
     status::{Monitor, RowCounts},
-    work::{Applied, Boundary, Chunk, Work},
+    work::{Applied, Boundary, Chunk, Ddl, Work},
 };
 use crate::target::progress::{ADVANCE, Claim};
 
@@ -47,6 +50,7 @@ pub struct Applier {
     client: Client,
     claim: Claim,
     replica_role: bool,
+    schema: Replay,
     tables: Tables,
     planner: Planner,
     advance: tokio_postgres::Statement,
@@ -67,7 +71,10 @@ impl Applier {
     ///
     /// # Errors
     /// When the session fails.
-    pub async fn new(writer: Writer, report: watch::Sender<Applied>, monitor: Arc<Monitor>) -> Result<Self, Error> {
+    pub async fn new(
+        writer: Writer,
+        schema: Replay,
+        report: watch::Sender<Applied>, monitor: Arc<Monitor>) -> Result<Self, Error> {
         let Writer { client, claim, replica_role, .. } = writer;
         let positions = if client.query_one(durability::POSITIONS, &[]).await.is_ok() {
             durability::POSITIONS
@@ -85,6 +92,7 @@ impl Applier {
             client,
             claim,
             replica_role,
+            schema,
             tables: Tables::default(),
             planner: Planner::default(),
             advance,
@@ -109,6 +117,10 @@ impl Applier {
                 work = todo.recv() => match work {
                     Some(Work::Chunk(chunk)) => {
                         self.chunk(*chunk).await?;
+                        self.report.send_modify(|applied| applied.done += 1);
+                    }
+                    Some(Work::Ddl(ddl)) => {
+                        self.schema_change(&ddl).await?;
                         self.report.send_modify(|applied| applied.done += 1);
                     }
                     Some(Work::Idle(end)) => {
@@ -152,6 +164,22 @@ impl Applier {
                 Ok(())
             }
         }
+    }
+
+    /// Applies a schema change in the target's transaction, which its source transaction goes on in.
+    async fn schema_change(&mut self, ddl: &Ddl) -> Result<(), Error> {
+        if !self.open {
+            self.execute("BEGIN; SET CONSTRAINTS ALL DEFERRED").await?;
+            self.open = true;
+        }
+        if let Err(error) = self.schema.apply(&self.client, ddl).await {
+            if error.class() != Class::Transient && self.execute("ROLLBACK").await.is_ok() {
+                self.schema.note_failure(&self.client, ddl, &error).await;
+            }
+            return Err(error);
+        }
+        self.tables.unload();
+        Ok(())
     }
 
     /// Applies the changes of a chunk inside the target's transaction: all at once, or as carefully as it takes.

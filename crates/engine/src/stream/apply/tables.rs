@@ -123,6 +123,11 @@ impl Tables {
         self.relations.extend(relations);
     }
 
+    /// Forgets the target tables, which may be others now, and what was prepared for them.
+    pub fn unload(&mut self) {
+        self.loaded.iter_mut().for_each(|loaded| *loaded = None);
+    }
+
     /// Reads the target table of a relation, unless that was done before.
     ///
     /// # Errors

@@ -1,0 +1,151 @@
+//! Tables that are copied again after a schema change, because the target cannot compute their rows: values of a
+//! volatile default, of a USING clause, of CREATE TABLE AS.
+//!
+//! ```text
+//!  source now: snapshot ── does it see schema changes that are still to be applied here?
+//!       no ──> COPY into the target, in the change's transaction; the ledger has the snapshot: rows that it holds are
+//!              passed over in the stream from here on
+//!       yes ─> stale: none of its rows is applied; tried again after each of those changes
+//! ```
+//! With no change outstanding, the definition of everything is the same on both sides, so the rows fit.
+
+use std::{pin::pin, sync::PoisonError};
+
+use futures::{SinkExt, TryStreamExt};
+use pgstream_postgres::{Client, Lsn, Session, TableName, quote_ident};
+
+use super::{
+    super::{Error, door},
+    schema::Replay,
+};
+use crate::{
+    ddl::record::Relation,
+    target::ledger::{Copied, STALE},
+};
+
+/// Marks a table as one whose rows are not those of the source. It is emptied.
+pub(super) async fn mark(replay: &Replay, target: &Client, table: &TableName) -> Result<(), Error> {
+    // Not TRUNCATE, which refuses tables that others reference.
+    let failed = target.failed("emptying a table that is copied again");
+    target.batch_execute(&format!("DELETE FROM ONLY {table}")).await.map_err(failed)?;
+    record(replay, target, table, STALE, Lsn::ZERO, 0).await
+}
+
+/// Copies the tables that wait for it, once no schema change is outstanding.
+pub(super) async fn run(replay: &Replay, target: &Client) -> Result<(), Error> {
+    let stale = replay.ledger.lock().unwrap_or_else(PoisonError::into_inner).stale();
+    if stale.is_empty() {
+        return Ok(());
+    }
+    let source = door::connect(&replay.source, &Session::new("pgstream-aws copy again")).await?;
+    let failed = || source.failed("copying a table again");
+    source.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failed())?;
+    let row = source
+        .query_one("SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()", &[])
+        .await
+        .map_err(failed())?;
+    let (snapshot, lsn): (String, Lsn) = (row.get(0), row.get(1));
+    if outstanding(replay, &source, target).await? {
+        tracing::info!(tables = stale.len(), "the schema changes again further on: tables are copied after that");
+        return Ok(());
+    }
+    for table in stale {
+        let rows = match definition(&source, &table).await? {
+            Some(definition) => copy(&source, target, &definition).await?,
+            None => 0,
+        };
+        tracing::info!(%table, rows, "copied again after a schema change");
+        record(replay, target, &table, &snapshot, lsn, rows).await?;
+    }
+    Ok(())
+}
+
+/// Whether the source's snapshot sees a schema change that this target has not dealt with.
+async fn outstanding(replay: &Replay, source: &Client, target: &Client) -> Result<bool, Error> {
+    let copied = target
+        .query_opt("SELECT snapshot FROM pgstream.schema_snapshot WHERE source = $1", &[&replay.slot])
+        .await
+        .map_err(target.failed("reading pgstream.schema_snapshot"))?
+        .map(|row| row.get::<_, String>(0));
+    let seen: Vec<i64> = source
+        .query_one(
+            "SELECT coalesce(array_agg(l.id), '{}') FROM pgstream.schema_log l
+              WHERE NOT pg_visible_in_snapshot(l.transaction_id::text::xid8, coalesce($2::text::pg_snapshot,
+                        (SELECT created_snapshot::pg_snapshot FROM pgstream.replication_slots WHERE slot_name = $1)))",
+            &[&replay.slot, &copied],
+        )
+        .await
+        .map_err(source.failed("reading pgstream.schema_log"))?
+        .get(0);
+    let row = target
+        .query_one(
+            "SELECT EXISTS (SELECT FROM unnest($2::bigint[]) AS seen(id) WHERE NOT EXISTS (
+                 SELECT FROM pgstream.ddl_applied a
+                  WHERE a.slot_name = $1 AND a.id = seen.id AND a.commit_lsn IS NOT NULL))",
+            &[&replay.slot, &seen],
+        )
+        .await
+        .map_err(target.failed("reading pgstream.ddl_applied"))?;
+    Ok(row.get(0))
+}
+
+/// The table on the source; `None` when rows of it are not to be had any more.
+async fn definition(source: &Client, table: &TableName) -> Result<Option<Relation>, Error> {
+    let row = source
+        .query_opt(
+            "SELECT definition::text FROM pgstream.ddl_objects
+              WHERE class = 'table' AND definition->>'schema' = $1 AND definition->>'name' = $2",
+            &[&table.schema, &table.name],
+        )
+        .await
+        .map_err(source.failed("reading pgstream.ddl_objects"))?;
+    let unreadable = |e: serde_json::Error| Error::DdlRecord { lsn: Lsn::ZERO, problem: e.to_string() };
+    row.map(|row| serde_json::from_str(row.get(0)).map_err(unreadable)).transpose()
+}
+
+async fn copy(source: &Client, target: &Client, table: &Relation) -> Result<u64, Error> {
+    let written = table.columns.iter().filter(|column| column.generated.is_empty());
+    let columns: Vec<String> = written.map(|column| quote_ident(&column.name)).collect();
+    let list = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
+    let name = table.table();
+    let from_source = || source.failed("reading a table that is copied again");
+    let to_target = || target.failed("writing a table that is copied again");
+    let mut rows = pin!(source.copy_out(&format!("COPY {name}{list} TO STDOUT")).await.map_err(from_source())?);
+    let mut sink = pin!(target.copy_in(&format!("COPY {name}{list} FROM STDIN")).await.map_err(to_target())?);
+    while let Some(bytes) = rows.try_next().await.map_err(from_source())? {
+        sink.feed(bytes).await.map_err(to_target())?;
+    }
+    Ok(sink.finish().await.map_err(to_target())?)
+}
+
+/// In the ledger of the target, and in that of this process.
+async fn record(
+    replay: &Replay,
+    target: &Client,
+    table: &TableName,
+    snapshot: &str,
+    lsn: Lsn,
+    rows: u64,
+) -> Result<(), Error> {
+    let failed = || target.failed("writing pgstream.snapshot_ledger");
+    target
+        .execute(
+            "DELETE FROM pgstream.snapshot_ledger WHERE source = $1 AND schema_name = $2 AND table_name = $3",
+            &[&replay.slot, &table.schema, &table.name],
+        )
+        .await
+        .map_err(failed())?;
+    target
+        .execute(
+            "INSERT INTO pgstream.snapshot_ledger (source, system_identifier, schema_name, table_name, part, parts,
+                                                   snapshot, snapshot_lsn, row_count, byte_count, with_schema)
+             SELECT $1, system_identifier, $2, $3, 0, 1, $4, $5, $6, 0, false
+               FROM pgstream.apply_progress WHERE slot_name = $1",
+            &[&replay.slot, &table.schema, &table.name, &snapshot, &lsn, &i64::try_from(rows).unwrap_or(i64::MAX)],
+        )
+        .await
+        .map_err(failed())?;
+    let copied = Copied::parse(snapshot, lsn, false).map_err(|e| Error::Ledger(e.into()))?;
+    replay.ledger.lock().unwrap_or_else(PoisonError::into_inner).renew(table.clone(), copied);
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! A database and its copy, empty at first, with the stream between them running.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pgstream_config::pipeline::ObjectTypes;
+use pgstream_engine::{
+    source::{self, InitSettings},
+    stream::{Job, Rights, SchemaChanges},
+};
+use pgstream_testkit::{Client, Cluster, assert_same_rows, assert_same_schema, assert_schema_restores_to};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Pair, Running, server};
+
+pub struct Mirror {
+    pair: Pair,
+    running: Option<Running>,
+    statements: AtomicU64,
+}
+
+impl Mirror {
+    /// Two servers of the default versions.
+    pub async fn new() -> Self {
+        let (source, target) = pgstream_testkit::pair().await;
+        Self::on(source, target).await
+    }
+
+    pub async fn on(source: Cluster, target: Cluster) -> Self {
+        let (here, there) = (source.client("app").await, target.client("app").await);
+        for side in [&here, &there] {
+            side.batch("CREATE TABLE public.marker (n bigint PRIMARY KEY)").await;
+        }
+        for role in ["alice", "bob"] {
+            here.batch(&format!("CREATE ROLE {role}")).await;
+            there.batch(&format!("CREATE ROLE {role}")).await;
+        }
+        let settings = InitSettings::default();
+        source::init(&server(&source.url("app")), &settings, &CancellationToken::new(), |_| {}).await.expect("init");
+        let pair = Pair::of(source, target, here, there);
+        let running = Some(Running::start(Self::job_of(&pair)));
+        Self { pair, running, statements: AtomicU64::new(0) }
+    }
+
+    fn job_of(pair: &Pair) -> Job {
+        let rights = Rights { owner: true, privileges: true };
+        Job { schema: Some(SchemaChanges { types: ObjectTypes::All, rights }), ..pair.job() }
+    }
+
+    pub fn source(&self) -> &Client {
+        &self.pair.here
+    }
+
+    pub fn target(&self) -> &Client {
+        &self.pair.there
+    }
+
+    pub fn pair(&self) -> &Pair {
+        &self.pair
+    }
+
+    pub fn job(&self) -> Job {
+        Self::job_of(&self.pair)
+    }
+
+    /// Runs each statement on the source, in order.
+    pub async fn run(&self, statements: &[&str]) {
+        for statement in statements {
+            self.statements.fetch_add(1, Ordering::Relaxed);
+            self.pair.here.batch(statement).await;
+        }
+    }
+
+    /// Runs each statement on the source and expects both sides equal afterwards.
+    pub async fn follows(&self, statements: &[&str]) {
+        self.run(statements).await;
+        self.is_equal().await;
+    }
+
+    pub async fn caught_up(&self) {
+        self.pair.caught_up(self.running.as_ref().expect("the stream runs")).await;
+    }
+
+    pub async fn is_equal(&self) {
+        self.caught_up().await;
+        self.same_schema().await;
+        assert_same_rows(&self.pair.source, &self.pair.target, "app").await;
+    }
+
+    /// Servers of one version print the same; for others, a dump of the source is restored on the target and compared.
+    async fn same_schema(&self) {
+        let (source, target) = (&self.pair.source, &self.pair.target);
+        if source.major() == target.major() {
+            return assert_same_schema(source, target, "app").await;
+        }
+        assert_schema_restores_to(source, target, "app").await;
+    }
+
+    /// Stops the stream as `kill -9` would, and starts another.
+    pub async fn kill(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.kill().await;
+        }
+        self.running = Some(Running::start(self.job()));
+    }
+
+    /// Waits for the stream to fail.
+    pub async fn failure(&mut self) -> pgstream_engine::stream::Error {
+        self.running.take().expect("the stream runs").failure().await
+    }
+
+    pub fn start(&mut self, job: Job) {
+        self.running = Some(Running::start(job));
+    }
+
+    pub async fn stop(mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop().await.expect("the stream stops cleanly");
+        }
+    }
+}
