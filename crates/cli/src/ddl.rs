@@ -41,7 +41,9 @@ pub async fn run(command: &Ddl, common: &Common) -> Result<bool, Failure> {
                         entry.command,
                         entry.objects.join(", ")
                     ));
-                    output::line("Make the same change on the target before you start it again: rows that follow expect it.");
+                    output::line(
+                        "Make the same change on the target before you start it again: rows that follow expect it.",
+                    );
                     Ok(true)
                 }
                 None => {

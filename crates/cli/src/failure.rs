@@ -127,7 +127,12 @@ impl Failure {
     /// 2 for what the user wrote, 1 for what happened.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Url { .. } | Self::StdoutSnapshot | Self::NobodyToAsk | Self::NoDatabase | Self::NoTarget => 2,
+            Self::Config(_)
+            | Self::Url { .. }
+            | Self::StdoutSnapshot
+            | Self::NobodyToAsk
+            | Self::NoDatabase
+            | Self::NoTarget => 2,
             Self::Aws(pgstream_aws_api::Error::NoRegion) | Self::Provision(provision::Error::NotAName { .. }) => 2,
             Self::Source(source::Error::SlotName { .. }) => 2,
             _ => 1,

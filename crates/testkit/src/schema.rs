@@ -49,7 +49,16 @@ pub async fn assert_schema_restores_to(source: &Cluster, target: &Cluster, db: &
     let psql = Binaries::tool("psql").unwrap_or_else(|error| panic!("{error}"));
     let mut restore = Command::new(psql);
     restore
-        .args(["--no-psqlrc", "--quiet", "--username", USER, "--port", &target.port().to_string(), "--dbname", &restored])
+        .args([
+            "--no-psqlrc",
+            "--quiet",
+            "--username",
+            USER,
+            "--port",
+            &target.port().to_string(),
+            "--dbname",
+            &restored,
+        ])
         .arg("--host")
         .arg(target.socket_dir())
         .arg("--file")
@@ -66,7 +75,8 @@ pub async fn assert_schema_restores_to(source: &Cluster, target: &Cluster, db: &
     let (mut expected, mut found) = tokio::join!(dump_schema(target, &restored), dump_schema(target, db));
     for objects in [&mut expected, &mut found] {
         // Versions before 18 have no names for NOT NULL, and other rights on schema public.
-        objects.retain(|name, _| !name.contains("SCHEMA public; Type: ACL") && !name.starts_with("public; Type: SCHEMA"));
+        objects
+            .retain(|name, _| !name.contains("SCHEMA public; Type: ACL") && !name.starts_with("public; Type: SCHEMA"));
         objects.values_mut().for_each(|definition| *definition = without_not_null_names(definition));
     }
     compare(&expected, &found, db);
@@ -78,7 +88,9 @@ fn without_not_null_names(definition: &str) -> String {
     while let Some((before, after)) = rest.split_once(" CONSTRAINT ") {
         text.push_str(before);
         match after.split_once(" NOT NULL") {
-            Some((name, tail)) if !name.contains([' ', ',', '(', '\n']) || name.starts_with('"') && !name.contains('\n') => {
+            Some((name, tail))
+                if !name.contains([' ', ',', '(', '\n']) || name.starts_with('"') && !name.contains('\n') =>
+            {
                 text.push_str(" NOT NULL");
                 rest = tail;
             }

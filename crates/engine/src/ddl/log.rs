@@ -102,11 +102,8 @@ pub async fn read(source: &Server, target: Option<&Server>, slot: &str, limit: i
 
 async fn noted(client: &Client, slot: &str) -> Result<(Option<String>, Vec<Noted>), Error> {
     let failed = || client.failed("reading pgstream.ddl_applied");
-    let there: bool = client
-        .query_one("SELECT to_regclass('pgstream.ddl_applied') IS NOT NULL", &[])
-        .await
-        .map_err(failed())?
-        .get(0);
+    let there: bool =
+        client.query_one("SELECT to_regclass('pgstream.ddl_applied') IS NOT NULL", &[]).await.map_err(failed())?.get(0);
     if !there {
         return Ok((None, Vec::new()));
     }

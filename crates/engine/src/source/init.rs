@@ -101,7 +101,8 @@ pub async fn init(
                     .to_owned(),
             );
         }
-        let more = publication::warnings(&names.publication, &plan.publication, &plan.tables, &settings.tables, captured);
+        let more =
+            publication::warnings(&names.publication, &plan.publication, &plan.tables, &settings.tables, captured);
         done.warnings.extend(more);
     }
     if settings.part.slot() {

@@ -291,13 +291,7 @@ fn count(tables: usize) -> String {
 }
 
 /// What the user should know about what is, and is not, published.
-pub(crate) fn warnings(
-    name: &str,
-    plan: &Plan,
-    tables: &Tables,
-    filter: &TableFilter,
-    captured: bool,
-) -> Vec<String> {
+pub(crate) fn warnings(name: &str, plan: &Plan, tables: &Tables, filter: &TableFilter, captured: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     let all = matches!(plan, Plan::CreateAll) || matches!(plan, Plan::Update { found, .. } if found.all_tables);
     if all && !captured {

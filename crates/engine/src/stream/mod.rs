@@ -224,8 +224,16 @@ async fn to_stdout(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken
     let stream = opened.replication.start(position, &options).await?;
     monitor.enter(Phase::Streaming);
     let printing = AbortOnDropHandle::new(tokio::spawn(Printer::new(report, Arc::clone(monitor)).run(todo)));
-    let mut reader =
-        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), Default::default(), job.limits, None);
+    let mut reader = Reader::new(
+        stream,
+        position,
+        applied,
+        Arc::clone(monitor),
+        job.filter.clone(),
+        Default::default(),
+        job.limits,
+        None,
+    );
     let read = tokio::select! {
         read = reader.run(work, None, cancel) => read,
         Err(error) = watch_source(&opened.source, monitor) => Err(error),

@@ -79,7 +79,7 @@ async fn a_partition_that_comes_later_is_warned_of_found_and_mended() {
     client.batch(UNUSABLE).await;
     let source = app(&cluster);
     init(&source).await;
-        // Where schema changes are recorded, it would be mended at once.
+    // Where schema changes are recorded, it would be mended at once.
     client
         .batch(
             "SET pgstream.skip_log = 'true';

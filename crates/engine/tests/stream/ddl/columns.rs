@@ -99,7 +99,9 @@ async fn properties_of_columns_follow() {
         ])
         .await;
     if mirror.pair().source.major() >= 14 {
-        mirror.follows(&["ALTER TABLE t ALTER a SET COMPRESSION pglz", "ALTER TABLE t ALTER a SET COMPRESSION default"]).await;
+        mirror
+            .follows(&["ALTER TABLE t ALTER a SET COMPRESSION pglz", "ALTER TABLE t ALTER a SET COMPRESSION default"])
+            .await;
     }
     mirror.stop().await;
 }

@@ -77,14 +77,23 @@ fn statement(rng: &mut Random) -> String {
     match rng.below(34) {
         0 | 1 => format!("CREATE TABLE {t} (id int PRIMARY KEY, c0 text, c1 int DEFAULT 1)"),
         2 => format!("CREATE TABLE {t} (id int, c0 text DEFAULT 'q', c2 numeric(8,2))"),
-        3 => format!("CREATE TABLE {t} AS SELECT g AS id, random() AS c3, 'x' || g AS c0 FROM generate_series(1, 20) g"),
+        3 => {
+            format!("CREATE TABLE {t} AS SELECT g AS id, random() AS c3, 'x' || g AS c0 FROM generate_series(1, 20) g")
+        }
         4 => format!("DROP TABLE {t} CASCADE"),
         5..=8 => {
             let kind = pick(
                 rng,
                 &[
-                    "int", "text DEFAULT 'it''s'", "timestamptz DEFAULT now()", "float8 DEFAULT random()", "bigserial",
-                    "date", "int NOT NULL DEFAULT 4", "jsonb DEFAULT '{}'", "int GENERATED ALWAYS AS (1 + 1) STORED",
+                    "int",
+                    "text DEFAULT 'it''s'",
+                    "timestamptz DEFAULT now()",
+                    "float8 DEFAULT random()",
+                    "bigserial",
+                    "date",
+                    "int NOT NULL DEFAULT 4",
+                    "jsonb DEFAULT '{}'",
+                    "int GENERATED ALWAYS AS (1 + 1) STORED",
                 ],
             );
             format!("ALTER TABLE {t} ADD {c} {kind}")
@@ -97,7 +106,9 @@ fn statement(rng: &mut Random) -> String {
             let kind = pick(rng, &["text USING id::text || 'u'", "text", "bigint", "numeric", "int USING 7", "float8"]);
             format!("ALTER TABLE {t} ALTER {c} TYPE {kind}")
         }
-        16 => format!("ALTER TABLE {t} ALTER {c} {}", pick(rng, &["DROP DEFAULT", "SET DEFAULT NULL", "DROP NOT NULL"])),
+        16 => {
+            format!("ALTER TABLE {t} ALTER {c} {}", pick(rng, &["DROP DEFAULT", "SET DEFAULT NULL", "DROP NOT NULL"]))
+        }
         17 => format!("CREATE INDEX ON {t} ({c})"),
         18 => format!("DROP INDEX IF EXISTS {t}_{c}_idx"),
         19 => format!("ALTER TABLE {t} ADD CONSTRAINT k_{c} CHECK ({c} IS NULL OR id IS NOT NULL)"),

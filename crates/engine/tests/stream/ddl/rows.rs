@@ -47,7 +47,9 @@ async fn a_column_of_object_numbers_is_carried_over_by_name() {
 #[tokio::test]
 async fn a_replicator_that_is_killed_at_any_time_goes_on_with_schema_changes() {
     let mut mirror = Mirror::new().await;
-    mirror.run(&["CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 2000) i"]).await;
+    mirror
+        .run(&["CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 2000) i"])
+        .await;
     for round in 0..12 {
         mirror.source().batch(&format!("ALTER TABLE t ADD c{round} float8 DEFAULT random()")).await;
         mirror.source().batch(&format!("INSERT INTO t (id) VALUES ({})", 10_000 + round)).await;
