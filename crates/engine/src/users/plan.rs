@@ -110,6 +110,7 @@ impl Plan<'_> {
             self.hand_over().await?;
         } else if self.facts.prepared && duties.follow && !self.facts.reads_all {
             self.usage("pgstream", "finds where the slot began").await?;
+            self.read_log().await?;
         }
         Ok(())
     }
@@ -229,6 +230,10 @@ impl Plan<'_> {
         self.all_of(schema, "carries sequences over", "SELECT, UPDATE", "SEQUENCES", "'S'").await
     }
 
+    async fn read_log(&mut self) -> Result<(), Error> {
+        self.all_of("pgstream", "follows schema changes", "SELECT", "TABLES", "'r'").await
+    }
+
     /// A copy by another role has made schema `pgstream`.
     async fn write_own_schema(&mut self) -> Result<(), Error> {
         let probe =
@@ -281,6 +286,9 @@ impl Plan<'_> {
     /// The order matters: the owner of the schema may create in it, which the new owner of an object must.
     async fn hand_over(&mut self) -> Result<(), Error> {
         self.giving_away().await?;
+        if !self.facts.reads_all {
+            self.read_log().await?;
+        }
         let probe = "SELECT pg_get_userbyid(nspowner) = $1 FROM pg_namespace WHERE nspname = 'pgstream'";
         let sql = format!("ALTER SCHEMA pgstream OWNER TO {}", self.role);
         self.step("owns what init made", sql, Probe::OfRole(probe)).await?;
