@@ -29,6 +29,7 @@ mod preparation;
 mod provision;
 mod provision_rds;
 mod refusals;
+mod schema_changes;
 mod secrets;
 mod slots;
 mod snapshot;

@@ -12,6 +12,7 @@ mod apply;
 mod batch;
 mod door;
 mod error;
+mod follow;
 mod net;
 mod reader;
 mod relation;
@@ -187,7 +188,8 @@ async fn to_server(
     let mut applying = AbortOnDropHandle::new(tokio::spawn(applier.run(todo)));
     let binary = options.binary.then(|| job.publication.clone());
     let mut reader =
-        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), ledger, job.limits, binary);
+        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), ledger, job.limits)
+            .in_binary(binary);
     let read = tokio::select! {
         read = reader.run(work, opened.records_ddl.then_some(&opened.source), cancel) => read,
         Err(error) = follow_sequences(job, &opened.source, &sequences_target) => Err(error),
@@ -224,16 +226,8 @@ async fn to_stdout(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken
     let stream = opened.replication.start(position, &options).await?;
     monitor.enter(Phase::Streaming);
     let printing = AbortOnDropHandle::new(tokio::spawn(Printer::new(report, Arc::clone(monitor)).run(todo)));
-    let mut reader = Reader::new(
-        stream,
-        position,
-        applied,
-        Arc::clone(monitor),
-        job.filter.clone(),
-        Default::default(),
-        job.limits,
-        None,
-    );
+    let mut reader =
+        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), Default::default(), job.limits);
     let read = tokio::select! {
         read = reader.run(work, None, cancel) => read,
         Err(error) = watch_source(&opened.source, monitor) => Err(error),

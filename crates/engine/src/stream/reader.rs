@@ -30,12 +30,12 @@ use super::{
     Error,
     batch::{self, Kind, RelIndex},
     door,
+    follow::{Follow, Followed},
     relation::{SourceRelation, TypeName},
     schema::{self, SharedLedger},
     status::Monitor,
     work::{Applied, Boundary, Chunk, Ddl, Mark, Work},
 };
-use crate::target::ledger::Copied;
 
 /// The server drops a silent client after `wal_sender_timeout` (60 s by default).
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -70,50 +70,6 @@ enum At {
     Known,
     /// In one that is new: its id and the start of its commit record.
     Inside { xid: u32, commit: Lsn },
-}
-
-/// What happens to the changes of a relation.
-#[derive(Debug, Clone)]
-enum Follow {
-    /// Left out by the configuration, or our own bookkeeping.
-    Ignored,
-    /// The log of schema changes.
-    SchemaLog,
-    /// Applied, unless the copy already holds them.
-    Rows(Followed),
-    /// Rows of a table that its own transaction describes later: it will be copied with them.
-    Unborn(Followed),
-}
-
-/// A relation version whose changes are applied.
-#[derive(Debug, Clone)]
-struct Followed {
-    index: RelIndex,
-    columns: usize,
-    copied: Option<Copied>,
-    /// Number of the chunk that last held a change of it.
-    touched: Option<u64>,
-}
-
-impl Followed {
-    fn is_copied(&self, xid: u32, commit: Lsn) -> bool {
-        self.copied.as_ref().is_some_and(|copied| copied.holds(xid, commit))
-    }
-
-    fn fits(&self, kind: Kind<'_>) -> bool {
-        let (old, new) = match kind {
-            Kind::Insert(new) => (None, Some(new)),
-            Kind::Update { old, new } => (old, Some(new)),
-            Kind::Delete(old) => (Some(old), None),
-        };
-        old.is_none_or(|old| old.tuple().len() == self.columns) && new.is_none_or(|new| new.len() == self.columns)
-    }
-
-    fn touch(&mut self, chunk: &mut Chunk, number: u64) {
-        if self.touched.replace(number) != Some(number) {
-            chunk.touched.push((self.index, chunk.batch.len()));
-        }
-    }
 }
 
 /// Reads one replication stream until it ends, fails or is cancelled.
@@ -164,7 +120,6 @@ impl Reader {
         filter: TableFilter,
         ledger: Arc<SharedLedger>,
         limits: Limits,
-        binary: Option<String>,
     ) -> Self {
         let now = Instant::now();
         // A chunk that goes on with a transaction begins with its mark, and must have room for more.
@@ -176,7 +131,7 @@ impl Reader {
             filter,
             ledger,
             limits,
-            binary,
+            binary: None,
             at: At::Boundary,
             read_to: start,
             start,
@@ -196,6 +151,12 @@ impl Reader {
             idle_at: None,
             reply_now: false,
         }
+    }
+
+    /// Values travel in their binary form, for the tables of this publication.
+    pub fn in_binary(mut self, publication: Option<String>) -> Self {
+        self.binary = publication;
+        self
     }
 
     /// Reads until cancelled, or until whoever takes the work is gone. `source` is asked what the

@@ -103,15 +103,6 @@ impl Mirror {
         self.running = Some(Running::start(self.job()));
     }
 
-    /// Waits for the stream to fail.
-    pub async fn failure(&mut self) -> pgstream_engine::stream::Error {
-        self.running.take().expect("the stream runs").failure().await
-    }
-
-    pub fn start(&mut self, job: Job) {
-        self.running = Some(Running::start(job));
-    }
-
     pub async fn stop(mut self) {
         if let Some(running) = self.running.take() {
             running.stop().await.expect("the stream stops cleanly");
