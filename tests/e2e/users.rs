@@ -1,9 +1,13 @@
 //! `users plan|apply`: roles with exactly what they need, and a pipeline that runs with them.
 
-use pgstream_testkit::Emulator;
+use pgstream_testkit::{Emulator, cluster};
 use serde_json::Value;
 
-use crate::replicator::{Pipeline, Replicator};
+use crate::{
+    credentials::{emulator, name, put},
+    replicator::{Pipeline, Replicator},
+    store::{Mood, Store},
+};
 
 const SCHEMA: &str = "CREATE ROLE app_owner; GRANT CREATE ON SCHEMA public TO app_owner; SET ROLE app_owner;
     CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); CREATE SEQUENCE s; SELECT nextval('s')";
@@ -119,4 +123,91 @@ async fn init_runs_with_its_grants_and_names_each_that_is_missing() {
         here.batch(give).await;
     }
     Replicator::start(&["init", "--postgres-url", &url]).done().await.ok();
+}
+
+#[tokio::test]
+async fn the_administrators_password_shows_nowhere() {
+    let (emulator, cluster) = (emulator().await, cluster().await);
+    let password = "canary-admin'@:/%";
+    let admin = format!("CREATE ROLE chief SUPERUSER LOGIN PASSWORD '{}'", password.replace('\'', "''"));
+    cluster.client("app").await.batch(&admin).await;
+    let (secret, admin_secret) = (name("made"), name("admin"));
+    let login = serde_json::json!({ "username": "chief", "password": password, "host": "127.0.0.1",
+                                    "port": cluster.port(), "dbname": "app" });
+    put(&emulator, &admin_secret, &login).await;
+    let (right, wrong) = (cluster.url_as("chief", password, "app"), cluster.url_as("chief", "canary-wrong", "app"));
+    let stored = format!("secretsmanager://{admin_secret}");
+    let unreachable = "postgresql://chief:canary-away@127.0.0.1:1/app".to_owned();
+    for (url, code) in [(&right, 0), (&stored, 0), (&wrong, 1), (&unreachable, 1)] {
+        let mut environment = emulator.environment();
+        environment.push(("PGSTREAM_ADMIN_URL".to_owned(), url.clone()));
+        environment.push(("PGSTREAM_POSTGRES_LISTENER_URL".to_owned(), url.clone()));
+        environment.push(("AWS_SESSION_TOKEN".to_owned(), "canary-session".to_owned()));
+        for words in [&["plan"] as &[&str], &["plan", "--json"], &["apply", "--yes", "--secret", &secret]] {
+            let arguments = [&["users"], words, &["--role", "target", "--log-level", "trace"]].concat();
+            let done = Replicator::start_in(&arguments, environment.clone()).done().await.ends(code);
+            let shown = format!("{done:?}");
+            let logged = done.err.contains("TRACE") && done.err.contains("GetSecretValue");
+            assert!(logged || *url != stored, "everything is logged");
+            assert!(!shown.contains("canary"), "{words:?}\n{shown}");
+        }
+    }
+    assert!(!cluster.log().contains("canary"));
+}
+
+#[tokio::test]
+async fn without_a_place_for_the_password_nothing_is_changed() {
+    let (store, cluster) = (Store::new(emulator().await).await, cluster().await);
+    let (secret, url) = (name("made"), cluster.url("app"));
+    let apply = ["users", "apply", "--yes", "--role", "monitor", "--admin-url", &url, "--secret", &secret];
+    let mut environment = store.environment();
+    environment.push(("AWS_MAX_ATTEMPTS".to_owned(), "1".to_owned()));
+    let denied = Mood::Refusing(
+        400,
+        "AccessDeniedException",
+        "User: me is not authorized to perform: secretsmanager:CreateSecret",
+    );
+    let role = "SELECT count(*) FROM pg_roles WHERE rolname = 'pgstreammonitor'";
+    for (mood, says) in [
+        (denied, "secretsmanager:CreateSecret"),
+        (Mood::Gone, "aws::unreachable"),
+        (Mood::Babbling, "aws::unreadable_answer"),
+    ] {
+        store.be(mood);
+        Replicator::start_in(&apply, environment.clone()).done().await.ends(1).says(&[says]);
+        assert_eq!(cluster.client("app").await.scalar::<i64>(role).await, 0, "{mood:?}");
+    }
+    store.be(Mood::Honest);
+    Replicator::start_in(&apply, environment.clone()).done().await.ok();
+    assert_eq!(cluster.client("app").await.scalar::<i64>(role).await, 1);
+    // Somebody else's secret is not taken for the role's.
+    let other = name("other");
+    put(store.emulator(), &other, &serde_json::json!({ "username": "somebody", "password": "canary" })).await;
+    let apply = ["users", "apply", "--yes", "--role", "monitor", "--admin-url", &url, "--secret", &other];
+    let done = Replicator::start_in(&apply, environment).done().await.ends(1);
+    assert!(done.says(&["the login of another user", "--secret"]).err.lines().all(|line| !line.contains("canary")));
+}
+
+#[tokio::test]
+async fn a_secret_that_was_kept_before_the_server_refused_is_used_the_next_time() {
+    let (emulator, cluster) = (emulator().await, cluster().await);
+    let here = cluster.client("app").await;
+    here.batch("CREATE ROLE weak LOGIN PASSWORD 'weak'").await;
+    let secret = name("kept");
+    let apply = async |url: &str| {
+        let arguments = ["users", "apply", "--yes", "--role", "monitor", "--admin-url", url, "--secret", &secret];
+        Replicator::start_in(&arguments, emulator.environment()).done().await
+    };
+    apply(&cluster.url_as("weak", "weak", "app")).await.ends(1).says(&["42501", "permission denied to create role"]);
+    let kept = async || {
+        let body = serde_json::json!({ "SecretId": secret }).to_string();
+        let answer: Value = serde_json::from_str(&emulator.secrets("GetSecretValue", &body).await.1).unwrap();
+        answer["SecretString"].as_str().unwrap().to_owned()
+    };
+    let before = kept().await;
+    apply(&cluster.url("app")).await.ok();
+    assert_eq!(kept().await, before);
+    let login: Value = serde_json::from_str(&before).unwrap();
+    let url = cluster.url_as("pgstreammonitor", login["password"].as_str().unwrap(), "app");
+    pgstream_testkit::Client::open(&url).await.unwrap();
 }

@@ -172,6 +172,15 @@ pub struct UsersArgs {
     /// It also runs init and destroy
     #[arg(long)]
     pub with_init: bool,
+    /// It becomes the owner of what init made
+    #[arg(long, conflicts_with = "with_init")]
+    pub hand_over: bool,
+    /// Whose tables a target is given: the source, postgresql:// or secretsmanager://
+    #[arg(long, value_name = "URL", env = "PGSTREAM_POSTGRES_LISTENER_URL", hide_env_values = true)]
+    pub source_url: Option<String>,
+    /// Grants are not copied (no_privileges: true): a target's owners need their own
+    #[arg(long)]
+    pub no_privileges: bool,
     /// It also builds databases: create_target_db, clean_target_db, --reset
     #[arg(long)]
     pub createdb: bool,

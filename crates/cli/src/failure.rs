@@ -4,7 +4,10 @@ use console::style;
 use miette::Diagnostic;
 use pgstream_aws_api::{AccessError, provision};
 use pgstream_config::ConfigErrors;
-use pgstream_engine::{replicate, snapshot, source, stream};
+use pgstream_engine::{
+    replicate, snapshot, source, stream,
+    users::{Denied, Missing},
+};
 use pgstream_postgres::dsn::DsnError;
 use serde_json::json;
 
@@ -51,6 +54,10 @@ pub enum Failure {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Postgres(#[from] pgstream_postgres::Error),
+    /// One of these, because a right is missing.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Denied(Denied<Failure>),
     /// `run` needs another configuration.
     #[error("target.stdout follows changes; it cannot take a snapshot")]
     #[diagnostic(code(run::stdout_snapshot), help("set source.postgres.mode: replication, or choose target.postgres"))]
@@ -104,6 +111,19 @@ impl From<replicate::Error> for Failure {
 }
 
 impl Failure {
+    /// With the rights that are missing, if that is what it is about.
+    pub async fn explained(self, missing: impl Future<Output = Vec<Missing>>) -> Self {
+        let denied = match &self {
+            Self::Source(error) => error.may_lack_rights(),
+            Self::Snapshot(error) => error.may_lack_rights(),
+            Self::Stream(error) => error.may_lack_rights(),
+            Self::Postgres(error) => error.is_permission_denied(),
+            _ => false,
+        };
+        let missing = if denied { missing.await } else { Vec::new() };
+        if missing.is_empty() { self } else { Self::Denied(Denied { error: Box::new(self), missing }) }
+    }
+
     /// 2 for what the user wrote, 1 for what happened.
     pub fn exit_code(&self) -> u8 {
         match self {

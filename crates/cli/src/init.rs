@@ -1,7 +1,10 @@
 //! `pgstream-aws init`.
 
 use pgstream_config::Needs;
-use pgstream_engine::source::{self, InitSettings};
+use pgstream_engine::{
+    source::{self, InitSettings},
+    users::{self, Duties},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -23,12 +26,19 @@ pub async fn run(arguments: &Prepare, common: &Common, cancel: &CancellationToke
     };
     let server = configure::source(&loaded).await?;
     let json = arguments.json;
-    let report = source::init(&server, &settings, cancel, |step| {
+    let result = source::init(&server, &settings, cancel, |step| {
         if !json {
             output::step(step);
         }
     })
-    .await?;
+    .await;
+    let report = match result {
+        Ok(report) => report,
+        Err(error) => {
+            let duties = Duties { init: true, ..Duties::default() };
+            return Err(Failure::from(error).explained(users::explain((&server, &duties), None)).await);
+        }
+    };
     if json {
         return output::json(&report);
     }

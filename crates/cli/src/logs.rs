@@ -22,8 +22,9 @@ pub fn start(logging: Presentation, screen: &Screen) {
     let ours = ["pgstream_aws", "pgstream_engine", "pgstream_postgres", "pgstream_config"];
     let ours: Vec<String> = ours.iter().map(|name| format!("{name}={level}")).collect();
     let others = if level == "trace" { "trace" } else { "warn" };
-    // The driver writes statements out with their values, which may be rows and password verifiers.
-    let filter = EnvFilter::new(format!("{others},tokio_postgres=info,{}", ours.join(",")));
+    // The driver writes statements out with their values, which may be rows and password verifiers; the signer writes out
+    // what it signs, with session tokens, and what it signed, which is a login.
+    let filter = EnvFilter::new(format!("{others},tokio_postgres=info,aws_sigv4=info,{}", ours.join(",")));
     let screen = screen.clone();
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || screen.clone());
     if logging.json {

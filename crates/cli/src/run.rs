@@ -70,7 +70,10 @@ pub async fn run(
         reading if reading.applied_lsn == Lsn::ZERO.to_string() => tracing::info!("stopped"),
         reading => tracing::info!(transactions = reading.transactions, applied = reading.applied_lsn, "stopped"),
     }
-    Ok(result?)
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) => Err(snapshot::explained(error, &run).await),
+    }
 }
 
 /// Logs how a running stream does, every few seconds.

@@ -7,7 +7,7 @@ use pgstream_config::{
 };
 use pgstream_engine::{
     replicate::{self, Milestone, Run},
-    snapshot::{Progress, Summary},
+    snapshot::{self, Progress, Summary},
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -60,8 +60,16 @@ pub async fn run(
     .await;
     // The bars are cleared before anything else is printed.
     drop(shown.await);
-    result?;
+    if let Err(error) = result {
+        return Err(explained(error, &run).await);
+    }
     report(summary.into_inner().ok().flatten(), arguments.json)
+}
+
+/// A failure, with the rights whose lack it may be.
+pub async fn explained(error: replicate::Error, run: &Run) -> Failure {
+    let roles = matches!(error, replicate::Error::Snapshot(snapshot::Error::Role { .. }));
+    Failure::from(error).explained(run.missing_rights(roles)).await
 }
 
 fn report(summary: Option<Summary>, as_json: bool) -> Result<(), Failure> {

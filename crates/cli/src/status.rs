@@ -4,7 +4,10 @@ use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use console::style;
 use indicatif::{HumanBytes, HumanCount};
 use pgstream_config::Needs;
-use pgstream_engine::source::{self, StatusSettings};
+use pgstream_engine::{
+    source::{self, StatusSettings},
+    users::{self, Duties},
+};
 
 use crate::{
     arguments::{self, Common},
@@ -21,7 +24,13 @@ pub async fn run(arguments: &arguments::Status, common: &Common) -> Result<bool,
     let settings =
         StatusSettings { slot: loaded.pipeline.source.slot.clone(), tables: loaded.pipeline.stream.tables.clone() };
     let (server, target) = (configure::source(&loaded).await?, configure::target(&loaded).await?);
-    let status = source::status(&server, target.as_ref(), &settings).await?;
+    let status = match source::status(&server, target.as_ref(), &settings).await {
+        Ok(status) => status,
+        Err(error) => {
+            let duties = Duties { follow: true, ..Duties::default() };
+            return Err(Failure::from(error).explained(users::explain((&server, &duties), None)).await);
+        }
+    };
     let good = status.findings.is_empty();
     if arguments.json {
         output::json(&status)?;

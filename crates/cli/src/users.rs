@@ -8,8 +8,8 @@ use pgstream_aws_api::{
     },
 };
 use pgstream_config::{SecretUrl, pipeline::Access};
-use pgstream_engine::users::{self, Duties, Role, Step};
-use pgstream_postgres::Session;
+use pgstream_engine::users::{self, Duties, Owners, Role, Step};
+use pgstream_postgres::{Server, Session};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
@@ -25,15 +25,10 @@ pub async fn run(arguments: &Users) -> Result<(), Failure> {
         Users::Plan(plan) => plan,
         Users::Apply(apply) => &apply.plan,
     };
-    let url = SecretString::from(plan.admin_url.clone());
-    let access = match SecretUrl::parse(&plan.admin_url) {
-        Some(Ok(url)) => Access::Secret { secret: url.secret, identifier: None },
-        _ => Access::Url,
-    };
-    let server = configure::server("--admin-url", &url, &access).await?;
+    let server = server("--admin-url", &plan.admin_url).await?;
     let mut client = server.connect(&Session::new("pgstream-aws users")).await?;
-    let (role, duties) = wanted(plan);
-    let steps = users::plan(&client, role, duties).await?;
+    let (role, duties) = wanted(plan).await?;
+    let steps = users::plan(&client, role, &duties).await?;
     show(role, &steps, plan.json)?;
     let Users::Apply(apply) = arguments else { return Ok(()) };
     if !apply.yes && !confirmed()? {
@@ -62,20 +57,39 @@ fn confirmed() -> Result<bool, Failure> {
     Ok(asked.unwrap_or(false))
 }
 
-fn wanted(plan: &UsersArgs) -> (Role, Duties) {
+async fn server(flag: &'static str, url: &str) -> Result<Server, Failure> {
+    let access = match SecretUrl::parse(url) {
+        Some(Ok(url)) => Access::Secret { secret: url.secret, identifier: None },
+        _ => Access::Url,
+    };
+    configure::server(flag, &SecretString::from(url), &access).await
+}
+
+async fn wanted(plan: &UsersArgs) -> Result<(Role, Duties), Failure> {
     let role = match plan.role {
         UserRole::Source => Role::Source,
         UserRole::Target => Role::Target,
         UserRole::Monitor => Role::Monitor,
     };
+    let owners = match (&plan.source_url, role) {
+        (Some(url), Role::Target) => {
+            let source = server("--source-url", url).await?;
+            Some(Owners::read(&source.connect(&Session::new("pgstream-aws users")).await?).await?)
+        }
+        _ => None,
+    };
     let duties = Duties {
         copy: plan.mode != UserMode::Replication,
         follow: plan.mode != UserMode::Snapshot,
         init: plan.with_init,
+        hand_over: plan.hand_over,
         create_databases: plan.createdb,
         create_roles: plan.createrole,
+        roles_come: plan.createrole,
+        no_privileges: plan.no_privileges,
+        owners,
     };
-    (role, duties)
+    Ok((role, duties))
 }
 
 /// SQL that can be run as it is: what holds already is a comment.

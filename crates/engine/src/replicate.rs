@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pgstream_config::pipeline::{Mode, Pipeline, Retry, Target};
+use pgstream_config::pipeline::{Mode, Pipeline, Retry, RolesMode, Target};
 use pgstream_postgres::{Class, Client, Server, Session};
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use crate::{
     source::{self, InitSettings, Names, Part, Step, slot},
     stream::{self, Destination, Limits, Rights, SchemaChanges, status::Monitor},
     target::{ledger, progress},
+    users::{self, Duties, Missing, Owners},
 };
 
 /// What is run, between which servers.
@@ -32,6 +33,35 @@ pub struct Run {
     pub pipeline: Pipeline,
     /// Prepare the source first.
     pub init: bool,
+}
+
+impl Run {
+    /// What the roles of both sides lack for it: for a run that was refused something. `roles`: it was to create roles.
+    pub async fn missing_rights(&self, roles: bool) -> Vec<Missing> {
+        let mode = self.pipeline.mode;
+        let duties = Duties {
+            copy: mode != Mode::Replication,
+            follow: mode != Mode::Snapshot,
+            init: self.init,
+            ..Duties::default()
+        };
+        let schema = &self.pipeline.snapshot.schema;
+        let on_target = Duties {
+            init: false,
+            create_databases: schema.clean_target_db,
+            create_roles: roles,
+            roles_come: schema.roles != RolesMode::Disabled,
+            no_privileges: schema.no_privileges,
+            // Nothing is given to anybody.
+            owners: schema.no_owner.then(Owners::default),
+            ..duties.clone()
+        };
+        let target = match &self.destination {
+            Destination::Postgres(target) => Some((target, &on_target)),
+            Destination::Stdout => None,
+        };
+        users::explain((&self.source, &duties), target).await
+    }
 }
 
 /// Who is told what happens.

@@ -182,6 +182,12 @@ impl Error {
         }
     }
 
+    /// Whether the server refused because the role lacks a right.
+    #[must_use]
+    pub fn is_permission_denied(&self) -> bool {
+        self.sqlstate() == Some(tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE.code())
+    }
+
     /// The operator's next step, where one is known.
     #[must_use]
     pub fn remedy(&self) -> Option<Cow<'_, str>> {

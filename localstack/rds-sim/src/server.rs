@@ -15,7 +15,7 @@ pub(crate) type Values = BTreeMap<String, String>;
 /// RDS's roles, which the master user is a member of. REPLICATION is not inherited in PostgreSQL, so it has its own.
 const ROLES: &str =
     "CREATE ROLE rds_replication NOLOGIN; CREATE ROLE rds_superuser NOLOGIN; CREATE ROLE rds_iam NOLOGIN;
-    CREATE ROLE rds_password NOLOGIN; GRANT rds_replication, rds_password TO rds_superuser;
+    CREATE ROLE rds_password NOLOGIN; GRANT rds_replication, rds_password TO rds_superuser WITH ADMIN OPTION;
     CREATE ROLE master LOGIN CREATEDB CREATEROLE REPLICATION PASSWORD 'master-password';
     GRANT rds_superuser, pg_monitor TO master WITH ADMIN OPTION; CREATE DATABASE app OWNER master";
 

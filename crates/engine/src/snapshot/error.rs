@@ -365,6 +365,19 @@ fn is_passing(message: &str) -> bool {
 }
 
 impl Error {
+    /// Whether it may be for want of a right.
+    #[must_use]
+    pub fn may_lack_rights(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.is_permission_denied(),
+            // Also an owner who does not exist.
+            Self::Restore { source, .. } => matches!(source.sqlstate(), Some("42501" | "42704")),
+            Self::ToolFailed { message, .. } => says_permission_denied(message),
+            Self::Role { .. } => true,
+            _ => false,
+        }
+    }
+
     /// What kind of failure this is.
     #[must_use]
     pub fn class(&self) -> Class {
@@ -421,8 +434,13 @@ fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
+/// The tools give no codes, only the server's texts.
+fn says_permission_denied(message: &str) -> bool {
+    message.contains("permission denied")
+}
+
 fn tool_help(message: &str) -> &'static str {
-    if message.contains("permission denied") {
+    if says_permission_denied(message) {
         "the source role needs USAGE on every schema and SELECT on every table and sequence: \
          `GRANT pg_read_all_data TO …` (PostgreSQL 14+), or GRANT USAGE ON SCHEMA and SELECT ON ALL TABLES per schema"
     } else if message.contains("out of shared memory") {

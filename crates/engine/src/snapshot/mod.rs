@@ -34,6 +34,7 @@ mod workers;
 pub use error::Error;
 pub use fence::Fence;
 pub use progress::{Event, Phase, Progress, TableProgress};
+pub(crate) use roles::is_managed;
 pub use run::run;
 
 use std::path::PathBuf;

@@ -99,9 +99,9 @@ async fn apply(
     role_settings: Vec<Statement>,
     notices: &mut Vec<String>,
 ) -> Result<(), Error> {
-    // From 16 on, who creates a role is its administrator but not its member: without this, nothing could be given
-    // to the new owners.
-    if target.major_version().await? >= 16 {
+    // Who creates a role is not its member, and nothing could be given to the new owners. From 16 on a setting changes that.
+    let joins = target.major_version().await? < 16;
+    if !joins {
         target
             .batch_execute("SET LOCAL createrole_self_grant = 'set, inherit'")
             .await
@@ -118,6 +118,12 @@ async fn apply(
             }
             notices.push(format!("role {} was not created: {message}", quote_ident(&role.name)));
             continue;
+        }
+        if joins {
+            let sql = format!("GRANT {} TO CURRENT_USER", quote_ident(&role.name));
+            if let Err(error) = attempt(target, &sql).await {
+                notices.push(format!("nothing can be given to role {}: {}", quote_ident(&role.name), message(&error)));
+            }
         }
         for attribute in &role.attributes {
             let sql = format!("ALTER ROLE {} {attribute}", quote_ident(&role.name));
@@ -180,7 +186,8 @@ pub(crate) async fn out_of_reach(target: &Client) -> Result<Vec<String>, Error> 
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-fn is_managed(name: &str) -> bool {
+/// Whether a role is made and kept by PostgreSQL or AWS.
+pub(crate) fn is_managed(name: &str) -> bool {
     name.starts_with("pg_") || MANAGED.contains(&name)
 }
 

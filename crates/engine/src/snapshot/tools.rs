@@ -60,7 +60,7 @@ impl Tools {
         let private = tempfile::tempdir().map_err(Error::io("making a private directory", std::env::temp_dir()))?;
         let environment = server.tool_environment(private.path()).await?;
         let mut command = self.command("pg_dump");
-        command.env_remove("PGSERVICE").envs(environment).arg("--no-password").args(arguments);
+        command.envs(environment).arg("--no-password").args(arguments);
         let output = command.output().await.map_err(Error::io("running pg_dump", self.directory.clone()))?;
         check("pg_dump", &output)
     }
@@ -76,7 +76,7 @@ impl Tools {
     }
 
     fn command(&self, tool: &str) -> Command {
-        let mut command = Command::new(self.directory.join(tool));
+        let mut command = bare(&self.directory.join(tool));
         command
             .env("LC_ALL", "C")
             .env("PGAPPNAME", "pgstream-aws snapshot")
@@ -85,6 +85,25 @@ impl Tools {
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         command
+    }
+}
+
+/// A tool that inherits only what programs of its kind look at: our own environment may hold passwords, URLs with them and
+/// keys of AWS, which are none of its business.
+fn bare(tool: &Path) -> Command {
+    let mut command = Command::new(tool);
+    command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_inherited)));
+    command
+}
+
+fn is_inherited(name: &str) -> bool {
+    match name {
+        // Of ours, of another connection, or set for the tool.
+        "PGPASSWORD" | "PGSERVICE" => false,
+        _ if name.starts_with("PGSTREAM_") => false,
+        "PATH" | "HOME" | "USER" | "LOGNAME" | "TMPDIR" | "TZ" => true,
+        "LD_LIBRARY_PATH" | "DYLD_LIBRARY_PATH" | "SSL_CERT_FILE" | "SSL_CERT_DIR" | "OPENSSL_CONF" => true,
+        _ => name.starts_with("PG") || name.starts_with("LANG") || name.starts_with("LC_"),
     }
 }
 
@@ -119,7 +138,7 @@ fn candidates(given: Option<&Path>) -> Vec<(bool, PathBuf)> {
 
 /// `pg_dump (PostgreSQL) 15.18 (Debian …)` and `… 18beta1`.
 async fn version(tool: &Path) -> Option<u32> {
-    let output = Command::new(tool).arg("--version").stdin(Stdio::null()).output().await.ok()?;
+    let output = bare(tool).arg("--version").stdin(Stdio::null()).output().await.ok()?;
     major(&String::from_utf8_lossy(&output.stdout))
 }
 
@@ -132,6 +151,23 @@ fn major(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tool_inherits_no_secret() {
+        for name in ["PATH", "PGSSLROOTCERT", "LC_MESSAGES", "TMPDIR"] {
+            assert!(is_inherited(name), "{name}");
+        }
+        let secrets = [
+            "PGPASSWORD",
+            "PGSTREAM_POSTGRES_LISTENER_URL",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+            "DB_PASSWORD",
+        ];
+        for name in secrets {
+            assert!(!is_inherited(name), "{name}");
+        }
+    }
 
     #[test]
     fn versions_are_read_as_the_tools_write_them() {

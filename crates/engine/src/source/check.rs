@@ -2,6 +2,8 @@
 //!
 //! All problems come at once: an operator who must ask somebody else for each right asks once.
 
+use std::collections::BTreeSet;
+
 use pgstream_postgres::{Client, Server, Session};
 
 use super::{
@@ -51,6 +53,8 @@ struct Facts {
     database: String,
     in_recovery: bool,
     wal_level: String,
+    /// REPLICATION is a membership here.
+    rds: bool,
     /// `rds.logical_replication`, where there is such a thing.
     rds_logical: Option<String>,
     slots_used: i64,
@@ -111,7 +115,7 @@ pub(crate) async fn check(
     let mut slot = SlotPlan::Keep;
     if settings.part.slot() {
         wal_level_problems(&facts, &mut problems);
-        match probe(server).await {
+        match probe(server, &facts).await {
             Ok(system) => facts.system_identifier = Some(system),
             Err(problem) => problems.push(*problem),
         }
@@ -174,7 +178,8 @@ async fn facts(client: &Client) -> Result<Facts, Error> {
                               FROM pg_class c WHERE relnamespace = to_regnamespace('pgstream')), true),
                     coalesce((SELECT bool_and(has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE'))
                               FILTER (WHERE relname = 'replica_identities')
-                              FROM pg_class c WHERE relnamespace = to_regnamespace('pgstream')), true)",
+                              FROM pg_class c WHERE relnamespace = to_regnamespace('pgstream')), true),
+                    to_regrole('rds_replication') IS NOT NULL",
             &[],
         )
         .await
@@ -190,23 +195,32 @@ async fn facts(client: &Client) -> Result<Facts, Error> {
         may_create: row.get(7),
         may_record_slots: row.get(8),
         may_record_identities: row.get(9),
+        rds: row.get(10),
         system_identifier: None,
     })
 }
 
 /// Whether the role may replicate cannot be read anywhere: on RDS `rolreplication` is false for roles that may.
-async fn probe(server: &Server) -> Result<String, Box<Problem>> {
+async fn probe(server: &Server, facts: &Facts) -> Result<String, Box<Problem>> {
     let identify = async { server.replicate().await?.identify_system().await };
     identify.await.map(|identity| identity.system_identifier).map_err(|error| {
-        let help = miette::Diagnostic::help(&error).map(|help| help.to_string());
+        let role = pgstream_postgres::quote_ident(&facts.role);
+        let fix = if !error.is_permission_denied() {
+            let help = miette::Diagnostic::help(&error).map(|help| help.to_string());
+            format!(
+                "on RDS and Aurora: `GRANT rds_replication TO {role}`; elsewhere: `ALTER ROLE {role} REPLICATION` and a pg_hba.conf \
+                 line for it{}",
+                help.map(|help| format!(". For this error: {help}")).unwrap_or_default()
+            )
+        } else if facts.rds {
+            format!("GRANT rds_replication TO {role};")
+        } else {
+            format!("ALTER ROLE {role} REPLICATION;")
+        };
         Box::new(Problem::new(
             "source::replication_privilege",
             format!("no replication connection can be opened: {error}"),
-            format!(
-                "on RDS and Aurora: `GRANT rds_replication TO …`; elsewhere: `ALTER ROLE … REPLICATION` and a pg_hba.conf \
-                 line for it{}",
-                help.map(|help| format!(". For this error: {help}")).unwrap_or_default()
-            ),
+            fix,
         ))
     })
 }
@@ -262,7 +276,6 @@ fn schema_problems(facts: &Facts, installed: &Installed, published: bool, proble
 fn ownership_problems(facts: &Facts, plan: &publication::Plan, keyless: &[Table], problems: &mut Vec<Problem>) {
     let foreign: Vec<&Table> = keyless.iter().filter(|table| !table.owned).collect();
     if !foreign.is_empty() {
-        let names: Vec<String> = foreign.iter().map(|t| format!("{} (owner {})", t.name, t.owner)).collect();
         let sql: Vec<String> =
             foreign.iter().map(|table| format!("ALTER TABLE {} REPLICA IDENTITY FULL;", table.name)).collect();
         problems.push(Problem::new(
@@ -271,10 +284,11 @@ fn ownership_problems(facts: &Facts, plan: &publication::Plan, keyless: &[Table]
                 "these tables have no usable replica identity, and role {} does not own them: {}. Published as they are, \
                  UPDATE and DELETE on them would fail for everybody",
                 facts.role,
-                list(&names)
+                named(&foreign)
             ),
             format!(
-                "as the owner of each: {} Or leave the tables out with `modifiers.filter.exclude_tables`",
+                "{} -- or, as the owner of each: {} Or leave the tables out with `modifiers.filter.exclude_tables`",
+                memberships(&foreign, &facts.role),
                 sql.join(" ")
             ),
         ));
@@ -284,17 +298,10 @@ fn ownership_problems(facts: &Facts, plan: &publication::Plan, keyless: &[Table]
     }
     let foreign: Vec<&Table> = plan.named().iter().filter(|table| !table.owned).collect();
     if !foreign.is_empty() {
-        let mut owners: Vec<&str> = foreign.iter().map(|table| table.owner.as_str()).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        let names: Vec<String> = foreign.iter().map(|t| format!("{} (owner {})", t.name, t.owner)).collect();
-        let role = pgstream_postgres::quote_ident(&facts.role);
-        let grants: Vec<String> =
-            owners.iter().map(|owner| format!("GRANT {} TO {role};", pgstream_postgres::quote_ident(owner))).collect();
         problems.push(Problem::new(
             "source::publish_privilege",
-            format!("only their owner can publish these tables, and role {} is not: {}", facts.role, list(&names)),
-            format!("{} Or run init as a role that may publish all tables", grants.join(" ")),
+            format!("only their owner can publish these tables, and role {} is not: {}", facts.role, named(&foreign)),
+            format!("{} -- or run init as a role that may publish all tables", memberships(&foreign, &facts.role)),
         ));
     }
     if let publication::Plan::Update { found, add } = plan
@@ -312,6 +319,19 @@ fn ownership_problems(facts: &Facts, plan: &publication::Plan, keyless: &[Table]
             ),
         ));
     }
+}
+
+/// Tables with their owners.
+fn named(tables: &[&Table]) -> String {
+    list(&tables.iter().map(|table| format!("{} (owner {})", table.name, table.owner)).collect::<Vec<_>>())
+}
+
+/// The statements that let the role act for the owners of these tables.
+fn memberships(tables: &[&Table], role: &str) -> String {
+    let owners: BTreeSet<&str> = tables.iter().map(|table| table.owner.as_str()).collect();
+    let role = pgstream_postgres::quote_ident(role);
+    let grants = owners.iter().map(|owner| format!("GRANT {} TO {role};", pgstream_postgres::quote_ident(owner)));
+    grants.collect::<Vec<_>>().join(" ")
 }
 
 /// Users hand some of our tables to another role; it needs these two as well once it has something to record.

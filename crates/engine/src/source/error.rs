@@ -127,6 +127,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it may be for want of a right, and nothing here says which.
+    #[must_use]
+    pub fn may_lack_rights(&self) -> bool {
+        matches!(self, Self::Postgres(error) if error.is_permission_denied())
+    }
+
     /// What kind of failure this is.
     #[must_use]
     pub fn class(&self) -> Class {

@@ -25,6 +25,7 @@ mod migrate;
 mod names;
 pub mod publication;
 mod report;
+pub(crate) mod sequences;
 pub mod slot;
 mod status;
 mod tables;

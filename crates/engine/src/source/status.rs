@@ -12,6 +12,7 @@ use super::{
     migrate::{self, Installed},
     names::Names,
     publication::{self, Publication},
+    sequences,
     slot::{self, PLUGIN, Record, SlotState, WalStatus},
     tables,
 };
@@ -159,6 +160,7 @@ pub async fn status(source: &Server, target: Option<&Server>, settings: &StatusS
             None
         }
     };
+    sequences_findings(&client, &settings.tables, &mut findings).await?;
     let slot = slot::read(&client, &names.slot).await?;
     let database = source.dsn().dbname();
     slot_findings(&names.slot, database, slot.as_ref(), record.as_ref(), system_identifier.as_deref(), &mut findings);
@@ -279,6 +281,20 @@ async fn publication_status(
         unpublished,
         without_identity,
     })
+}
+
+async fn sequences_findings(client: &Client, filter: &TableFilter, findings: &mut Vec<Finding>) -> Result<(), Error> {
+    let unreadable = sequences::read(client, filter).await?.unreadable;
+    if !unreadable.is_empty() {
+        let names: Vec<&TableName> = unreadable.iter().map(|sequence| &sequence.name).collect();
+        let fixes: Vec<&str> = unreadable.iter().map(|sequence| sequence.fix.as_str()).collect();
+        findings.push(Finding::new(
+            "sequences_unreadable",
+            format!("this role may not read sequences, so their values are not carried over: {}", list(&names)),
+            fixes.join(" "),
+        ));
+    }
+    Ok(())
 }
 
 fn slot_findings(

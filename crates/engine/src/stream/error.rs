@@ -320,6 +320,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it may be for want of a right.
+    #[must_use]
+    pub fn may_lack_rights(&self) -> bool {
+        match self {
+            Self::Postgres(error)
+            | Self::Claim(ClaimError::Postgres(error))
+            | Self::Ledger(LedgerError::Postgres(error)) => error.is_permission_denied(),
+            Self::GaveUp { last, .. } => last.may_lack_rights(),
+            _ => false,
+        }
+    }
+
     /// What kind of failure this is.
     #[must_use]
     pub fn class(&self) -> Class {

@@ -6,30 +6,33 @@ use std::collections::HashSet;
 use pgstream_config::pattern::TableFilter;
 use pgstream_postgres::{Client, Error, TableName};
 
+use crate::source::sequences::{self as source, Value};
+
 /// Carries sequences over. All of them are compared each time: a TRUNCATE … RESTART IDENTITY that is applied after the
 /// source's value was read sets the target's back, although the source's does not move any more.
 #[derive(Debug, Default)]
 pub struct Sequences {
     /// Those that the target lacks and that were reported.
     missing: HashSet<TableName>,
-}
-
-/// One sequence of the source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Value {
-    /// Its name.
-    name: TableName,
-    /// `last_value` on the source; it has been handed out there.
-    last_value: i64,
+    /// Those that cannot be read on the source and were reported.
+    unreadable: HashSet<TableName>,
 }
 
 impl Sequences {
-    /// Reads the values of the source and brings the target forward.
+    /// Reads the values of the source and brings the target forward. What cannot be read is reported in the log once.
     ///
     /// # Errors
     /// When a session fails or the role may not set a sequence.
     pub async fn carry_over(&mut self, source: &Client, target: &Client, filter: &TableFilter) -> Result<(), Error> {
-        let values = values(source, filter).await?;
+        let source::Sequences { values, unreadable } = source::read(source, filter).await?;
+        for sequence in unreadable {
+            if self.unreadable.insert(sequence.name.clone()) {
+                tracing::warn!(
+                    sequence = %sequence.name, fix = %sequence.fix,
+                    "the source role may not read a sequence: its value is not carried over"
+                );
+            }
+        }
         self.apply(target, values).await
     }
 
@@ -68,34 +71,4 @@ impl Sequences {
         }
         Ok(())
     }
-}
-
-/// The sequences that were ever used, of tables that are followed.
-async fn values(source: &Client, filter: &TableFilter) -> Result<Vec<Value>, Error> {
-    let rows = source
-        .query(
-            "SELECT s.schemaname::text, s.sequencename::text, s.last_value, n.nspname::text, o.relname::text
-                   FROM pg_sequences s
-                   LEFT JOIN pg_depend d
-                     ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass
-                    AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
-                    AND d.objid = to_regclass(format('%I.%I', s.schemaname, s.sequencename))
-                   LEFT JOIN pg_class o ON o.oid = d.refobjid
-                   LEFT JOIN pg_namespace n ON n.oid = o.relnamespace
-                  WHERE s.last_value IS NOT NULL AND s.schemaname <> 'pgstream'",
-            &[],
-        )
-        .await
-        .map_err(source.failed("reading the sequences of the source"))?;
-    Ok(rows
-        .iter()
-        .filter(|row| match (row.get::<_, Option<&str>>(3), row.get::<_, Option<&str>>(4)) {
-            (Some(schema), Some(owner)) => filter.wants_rows(schema, owner),
-            _ => true,
-        })
-        .map(|row| Value {
-            name: TableName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
-            last_value: row.get(2),
-        })
-        .collect())
 }

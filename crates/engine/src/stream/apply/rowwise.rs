@@ -87,7 +87,7 @@ pub async fn truncate(client: &Client, tables: &Tables, step: &Truncate, lsn: Ls
     let restart = if step.restart_identity { " RESTART IDENTITY" } else { "" };
     client.batch_execute(&format!("TRUNCATE {}{restart}", names.join(", "))).await.map_err(|error| {
         let source = client.failed("TRUNCATE")(error);
-        if source.class() == Class::Transient {
+        if is_not_about_rows(&source) {
             return source.into();
         }
         conflict("TRUNCATE", first, lsn, "the server refused it".into(), Some(source))
@@ -153,7 +153,7 @@ async fn settle(
             Ok(many) => (format!("{many} rows of the target match"), None),
             Err(error) => {
                 let error = client.failed(sent.what)(error);
-                if error.class() == Class::Transient {
+                if is_not_about_rows(&error) {
                     return Err(error.into());
                 }
                 ("the server refused it".to_owned(), Some(error))
@@ -163,6 +163,11 @@ async fn settle(
         return Err(conflict(sent.what, loaded, sent.lsn, problem.0, problem.1));
     }
     Ok(())
+}
+
+/// Nothing is wrong with the rows of the target: it passes, or somebody grants what is missing.
+fn is_not_about_rows(error: &pgstream_postgres::Error) -> bool {
+    error.class() == Class::Transient || error.is_permission_denied()
 }
 
 fn conflict(
