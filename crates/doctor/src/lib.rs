@@ -5,7 +5,8 @@
 //!  target ─┼─> catalogue of checks┼─ a comparison of both sides         ──> Report { findings }
 //!  URLs   ─┘                      └─ a statement tried and rolled back
 //!
-//!  error text ──> explain() ──> Diagnosis { cause, fix }
+//!  error text, log ──> explain()  ─┐
+//!  a failure       ──> diagnose() ─┴─> Diagnosis { cause, fix, docs }
 //! ```
 //!
 //! Checks change nothing: sessions read, and what is tried is rolled back. A check that could not be made is a finding by
@@ -20,7 +21,7 @@ mod report;
 mod run;
 
 pub use check::{Category, Severity, Side};
-pub use explain::{Diagnosis, diagnoses, explain};
+pub use explain::{Diagnosis, diagnose, diagnoses, explain};
 pub use reference::reference;
 pub use report::{Finding, Instance, Report};
 pub use run::{Plan, check};

@@ -1,4 +1,4 @@
-//! docs/checks.md, from the catalogue.
+//! docs/checks.md and a part of docs/troubleshooting.md, from the catalogues.
 
 use crate::{catalogue, endpoint};
 
@@ -43,16 +43,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_reference_of_checks_is_current() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/checks.md");
+    /// The page is what stands before the mark, and what is generated.
+    fn assert_current(name: &str, generated: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
         let page = fs::read_to_string(&path).unwrap();
         let (head, _) = page.split_once(BEGIN).unwrap();
-        let right = format!("{head}{BEGIN}\n{}", reference());
+        let right = format!("{head}{BEGIN}\n{generated}");
         if std::env::var_os("UPDATE_DOCS").is_some() {
             fs::write(&path, right).unwrap();
         } else {
             assert_eq!(page, right, "UPDATE_DOCS=1 cargo nextest run -p pgstream-doctor reference");
         }
+    }
+
+    #[test]
+    fn the_reference_of_checks_is_current() {
+        assert_current("checks.md", &reference());
+    }
+
+    #[test]
+    fn the_reference_of_diagnoses_is_current() {
+        assert_current("troubleshooting.md", &crate::diagnoses());
     }
 }

@@ -276,7 +276,9 @@ impl Reader {
     fn lift_barrier(&mut self) {
         self.barrier = None;
         for (id, follow) in &mut self.follow {
-            if let (Follow::Rows(followed) | Follow::Unborn(followed), Some(version)) = (&*follow, self.versions.get(id)) {
+            if let (Follow::Rows(followed) | Follow::Unborn(followed), Some(version)) =
+                (&*follow, self.versions.get(id))
+            {
                 let copied = schema::copied(&self.ledger, &version.table).filter(|c| c.reaches(self.start));
                 *follow = Follow::Rows(Followed { copied, ..followed.clone() });
             }

@@ -170,8 +170,12 @@ impl Ledger {
     /// Tables that wait to be copied again.
     #[must_use]
     pub fn stale(&self) -> Vec<TableName> {
-        let mut stale: Vec<TableName> =
-            self.tables.iter().filter(|(_, copied)| **copied == Copied::Stale).map(|(table, _)| table.clone()).collect();
+        let mut stale: Vec<TableName> = self
+            .tables
+            .iter()
+            .filter(|(_, copied)| **copied == Copied::Stale)
+            .map(|(table, _)| table.clone())
+            .collect();
         stale.sort();
         stale
     }

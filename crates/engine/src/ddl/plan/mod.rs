@@ -85,7 +85,10 @@ impl Plan {
 
     /// All statements.
     pub fn statements(&self) -> impl Iterator<Item = &str> {
-        [&self.remove, &self.define, &self.attach, &self.rights, &self.comments].into_iter().flatten().map(String::as_str)
+        [&self.remove, &self.define, &self.attach, &self.rights, &self.comments]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
     }
 
     fn add(&mut self, change: &Change) -> Result<(), Uncovered> {

@@ -40,7 +40,8 @@ fn add_constraint(plan: &mut Plan, was: Option<&Relation>, is: &Relation, constr
     let only = if is.kind == 'p' { "ONLY " } else { "" };
     if constraint.has_index() {
         // A plain index that became the constraint's.
-        let adopted = was.and_then(|was| was.indexes.iter().find(|i| Some(i.id) == constraint.index_id && !i.constraint));
+        let adopted =
+            was.and_then(|was| was.indexes.iter().find(|i| Some(i.id) == constraint.index_id && !i.constraint));
         let definition = adopted.map_or_else(|| constraint.definition.clone(), |index| using_index(constraint, index));
         plan.define.push(format!("ALTER TABLE {only}{table} ADD CONSTRAINT {name} {definition}"));
     } else if constraint.inherited && !(was.is_none() && is.bound.is_some() && constraint.kind == 'c') {

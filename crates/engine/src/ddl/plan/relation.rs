@@ -116,9 +116,7 @@ fn belong(plan: &mut Plan, was: Option<&Relation>, is: &Relation) {
 
 fn table_options(plan: &mut Plan, was: &Relation, is: &Relation) {
     let table = is.table();
-    for (old, new, prefix) in
-        [(&was.options, &is.options, ""), (&was.toast_options, &is.toast_options, "toast.")]
-    {
+    for (old, new, prefix) in [(&was.options, &is.options, ""), (&was.toast_options, &is.toast_options, "toast.")] {
         let (set, reset) = options(old.as_ref(), new.as_ref(), prefix);
         plan.define.extend(set.map(|set| format!("ALTER TABLE {table} SET ({set})")));
         plan.define.extend(reset.map(|reset| format!("ALTER TABLE {table} RESET ({reset})")));
@@ -192,7 +190,8 @@ pub(super) fn materialized_view(plan: &mut Plan, versions: &Versions<Relation>) 
     let ident = is.table().to_string();
     match was {
         None => {
-            let with = options(None, is.options.as_ref(), "").0.map(|list| format!(" WITH ({list})")).unwrap_or_default();
+            let with =
+                options(None, is.options.as_ref(), "").0.map(|list| format!(" WITH ({list})")).unwrap_or_default();
             let data = if is.populated { "DATA" } else { "NO DATA" };
             let query = is.query.as_deref().unwrap_or_default();
             plan.define.push(format!("CREATE MATERIALIZED VIEW {ident}{with} AS {query} WITH {data}"));

@@ -25,10 +25,10 @@ pub(super) fn sequence(plan: &mut Plan, versions: &Versions<Sequence>) {
         }
     }
     if was.and_then(|was| was.owned_by.as_ref()).map(|o| (o.id, o.num)) != is.owned_by.as_ref().map(|o| (o.id, o.num)) {
-        let owner = is.owned_by.as_ref().map_or_else(
-            || "NONE".to_owned(),
-            |owner| format!("{}.{}", owner.table, quote_ident(&owner.column)),
-        );
+        let owner = is
+            .owned_by
+            .as_ref()
+            .map_or_else(|| "NONE".to_owned(), |owner| format!("{}.{}", owner.table, quote_ident(&owner.column)));
         plan.attach.push(format!("ALTER SEQUENCE {table} OWNED BY {owner}"));
     }
     // The sequence of a column follows the owner of its table.

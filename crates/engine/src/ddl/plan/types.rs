@@ -109,7 +109,8 @@ fn attributes(plan: &mut Plan, ident: &str, was: &[Column], is: &[Column]) {
             let old = quote_ident(&before.name);
             plan.define.push(format!("ALTER TYPE {ident} RENAME ATTRIBUTE {old} TO {name} CASCADE"));
         }
-        if (before.type_id, before.typmod, before.collation_id) != (column.type_id, column.typmod, column.collation_id) {
+        if (before.type_id, before.typmod, before.collation_id) != (column.type_id, column.typmod, column.collation_id)
+        {
             let collation = column.collation.as_ref().map(|c| format!(" COLLATE {c}")).unwrap_or_default();
             let alter = format!("ALTER ATTRIBUTE {name} TYPE {}{collation} CASCADE", column.type_sql);
             plan.define.push(format!("ALTER TYPE {ident} {alter}"));

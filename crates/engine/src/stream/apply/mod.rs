@@ -74,7 +74,9 @@ impl Applier {
     pub async fn new(
         writer: Writer,
         schema: Replay,
-        report: watch::Sender<Applied>, monitor: Arc<Monitor>) -> Result<Self, Error> {
+        report: watch::Sender<Applied>,
+        monitor: Arc<Monitor>,
+    ) -> Result<Self, Error> {
         let Writer { client, claim, replica_role, .. } = writer;
         let positions = if client.query_one(durability::POSITIONS, &[]).await.is_ok() {
             durability::POSITIONS
