@@ -3,13 +3,13 @@
 use super::user_tables;
 use crate::{
     check::{
-        Ask::Rows,
+        Ask::{Rows, Try},
         Category::{Access, Connectivity, Replication, Resources, Schema},
         Check,
         Severity::{Error, Notice, Warning},
         Side::Source,
     },
-    run::Plan,
+    plan::Plan,
 };
 
 pub(super) const CHECKS: &[Check] = &[
@@ -303,5 +303,33 @@ pub(super) const CHECKS: &[Check] = &[
         why: "sessions of the copy wait and transactions are long: the server would end them",
         applies: |_| true,
         ask: Rows(super::target::TIME_LIMITS),
+    },
+    Check {
+        id: "access.event_trigger",
+        category: Access,
+        side: Source,
+        severity: Notice,
+        why: "schema changes are recorded by event triggers, which only a superuser may create, on RDS a member of \
+              rds_superuser. Without them schema changes are yours to make on both sides",
+        applies: Plan::replays_ddl,
+        ask: Try(
+            "CREATE FUNCTION pg_temp.pgstream_try() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+             CREATE EVENT TRIGGER pgstream_try ON ddl_command_end EXECUTE FUNCTION pg_temp.pgstream_try()",
+            "run `pgstream-aws init` as an administrator once (on RDS the master user); or set target.postgres.ignore_ddl: true",
+        ),
+    },
+    Check {
+        id: "replication.plugin",
+        category: Replication,
+        side: Source,
+        severity: Error,
+        why: "changes are decoded by pgoutput, and the server hands them out by the plugins that it lists only",
+        applies: Plan::follows,
+        ask: Rows(
+            "SELECT NULL, NULL, format('output_plugin_libraries is %L, without pgoutput', setting),
+                    'ALTER SYSTEM SET output_plugin_libraries to a list with pgoutput; SELECT pg_reload_conf(); (RDS: in the parameter group)'
+             FROM pg_settings
+             WHERE name = 'output_plugin_libraries' AND NOT regexp_split_to_array(setting, '[ ,\"]+') && '{pgoutput,*}'",
+        ),
     },
 ];

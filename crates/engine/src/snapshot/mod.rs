@@ -35,6 +35,7 @@ pub use error::Error;
 pub use fence::Fence;
 pub use progress::{Event, Phase, Progress, TableProgress};
 pub use run::run;
+pub use tools::tools_for;
 
 use std::path::PathBuf;
 
