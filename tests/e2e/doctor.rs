@@ -178,7 +178,7 @@ async fn what_a_running_replicator_met_last_is_told_with_its_fix() {
     let mut run = pipeline.start(&["run", "--init"]);
     pipeline.caught_up(&mut run).await;
     pipeline.source.stop(Stop::Fast).await;
-    run.says("retry").await;
+    run.says("reconnecting").await;
     pipeline.source.start().await;
     pipeline.caught_up(&mut run).await;
     let done = pipeline.pgstream(&["doctor"]).await.ok();
