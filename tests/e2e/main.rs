@@ -19,6 +19,7 @@ mod init;
 mod job;
 mod links;
 mod matrix;
+mod obstacles;
 mod ownership;
 mod preparation;
 mod provision;

@@ -126,6 +126,7 @@ impl Failure {
         let causes = self.causes();
         let problems: Vec<&dyn Diagnostic> = self.related().into_iter().flatten().collect();
         let diagnosis = self.diagnosis(code.as_deref(), &causes);
+        let advised = help.is_some() || !problems.is_empty();
         if json {
             let mut line =
                 json!({ "level": "ERROR", "message": self.to_string(), "code": code, "causes": causes, "help": help });
@@ -157,7 +158,7 @@ impl Failure {
         let Some(diagnosis) = diagnosis else { return };
         // What the failure says by itself is nearer to what happened than the page about its code.
         let known_by_code = code.as_deref().is_some_and(|code| code.starts_with(diagnosis.id));
-        if !known_by_code || help.is_none() {
+        if !known_by_code || !advised {
             eprintln!("  {} {} [{}]", style("cause:").cyan().for_stderr(), diagnosis.cause, diagnosis.id);
             eprintln!("  {} {}", style("fix:").cyan().for_stderr(), diagnosis.fix);
         }

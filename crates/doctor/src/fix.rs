@@ -1,6 +1,7 @@
 //! What can be mended by itself: privileges and settings that the catalogue prints as one statement.
 //!
-//! Never data, never a reboot, never anything that is dropped. Statements are run exactly as they were printed, each by itself;
+//! Never data, never a reboot, never anything that is dropped, and never membership in a role: that would hand over all of its
+//! rights. Statements are run exactly as they were printed, each by itself;
 //! one that fails leaves nothing behind and does not keep the others from being run.
 
 use pgstream_postgres::{Error, Server, Session};
@@ -9,7 +10,7 @@ use serde::Serialize;
 use crate::{check::Side, report::Report};
 
 /// Checks whose fix may be applied unseen by an administrator who agreed to it.
-const SAFE: [&str; 15] = [
+const SAFE: [&str; 13] = [
     "access.usage",
     "access.select",
     "access.select_sequence",
@@ -17,8 +18,6 @@ const SAFE: [&str; 15] = [
     "access.create_in_public",
     "access.write",
     "access.owner_create",
-    "access.owner_membership",
-    "access.target_schema",
     "schema.always_trigger",
     "resources.source_time_limits",
     "resources.target_time_limits",
@@ -56,7 +55,7 @@ pub struct Applied {
 pub fn fixes(report: &Report) -> Vec<Fix> {
     let mut fixes: Vec<Fix> = Vec::new();
     for finding in report.findings.iter().filter(|finding| SAFE.contains(&finding.id.as_str())) {
-        let statements = finding.instances.iter().map(|instance| instance.fix.as_str()).filter(|fix| is_statement(fix));
+        let statements = finding.instances.iter().filter_map(|instance| statement(&instance.fix));
         for statement in statements {
             let fix = Fix { id: finding.id.clone(), side: finding.side, statement: statement.to_owned() };
             if !fixes.iter().any(|known| known.side == fix.side && known.statement == fix.statement) {
@@ -67,8 +66,14 @@ pub fn fixes(report: &Report) -> Vec<Fix> {
     fixes
 }
 
-fn is_statement(fix: &str) -> bool {
-    fix.ends_with(';') && BEGINNINGS.iter().any(|beginning| fix.starts_with(beginning))
+/// The part of a fix that is SQL: `as the owner: ALTER …; or leave it out` has words on both sides.
+fn statement(fix: &str) -> Option<&str> {
+    let sql = &fix[..=fix.rfind(';')?];
+    let sql = match sql.starts_with("as ") {
+        true => sql.split_once(": ")?.1,
+        false => sql,
+    };
+    BEGINNINGS.iter().any(|beginning| sql.starts_with(beginning)).then_some(sql)
 }
 
 /// Runs the statements of one side there.
@@ -94,11 +99,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_single_statements_that_take_nothing_away_are_applied() {
-        assert!(is_statement("GRANT SELECT ON TABLE public.t TO reader;"));
+    fn only_statements_that_take_nothing_away_are_applied() {
+        let grant = "GRANT SELECT ON TABLE public.t TO reader;";
+        assert_eq!(statement(grant), Some(grant));
+        assert_eq!(
+            statement("as its owner: ALTER TABLE t REPLICA IDENTITY FULL; Or leave"),
+            Some("ALTER TABLE t REPLICA IDENTITY FULL;")
+        );
         for fix in ["DROP TABLE t;", "let it end, or end it: SELECT pg_terminate_backend(1);", "GRANT rds_replication"]
         {
-            assert!(!is_statement(fix), "{fix}");
+            assert_eq!(statement(fix), None, "{fix}");
         }
     }
 

@@ -134,7 +134,7 @@ pub(super) const CHECKS: &[Check] = &[
             target: "SELECT rolname::text FROM pg_roles",
             wrong: Missing,
             found: "role {} owns objects of the source and is not on the target",
-            fix: "CREATE ROLE {ident}; or set no_owner: true, or a roles_snapshot_mode",
+            fix: "CREATE ROLE {ident}; GRANT {ident} TO {role}; or set no_owner: true, or a roles_snapshot_mode",
         }),
     },
     Check {
@@ -150,7 +150,7 @@ pub(super) const CHECKS: &[Check] = &[
                      UNION SELECT '*' FROM pg_roles WHERE rolname = current_user AND (rolcreaterole OR rolsuper)",
             wrong: Missing,
             found: "role {} must be created on the target, and the connecting role lacks CREATEROLE",
-            fix: "as an administrator: CREATE ROLE {ident}; or give the connecting role CREATEROLE",
+            fix: "as an administrator: ALTER ROLE {role} CREATEROLE; or create the role there yourself",
         }),
     },
     Check {

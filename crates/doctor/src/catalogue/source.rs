@@ -35,7 +35,7 @@ pub(super) const CHECKS: &[Check] = &[
         applies: Plan::follows,
         ask: Rows(
             "SELECT NULL, NULL, format('all %s WAL senders are in use', current_setting('max_wal_senders')),
-                    format('raise max_wal_senders to at least %s and restart, or end a consumer that nobody needs',
+                    format('ALTER SYSTEM SET max_wal_senders = %s; then restart (RDS: in the parameter group), or end a consumer that nobody needs',
                            current_setting('max_wal_senders')::int + 2)
              WHERE (SELECT count(*) FROM pg_stat_get_wal_senders()) >= current_setting('max_wal_senders')::int",
         ),

@@ -111,7 +111,7 @@ pub(crate) async fn check(
     let mut slot = SlotPlan::Keep;
     if settings.part.slot() {
         wal_level_problems(&facts, &mut problems);
-        match probe(server).await {
+        match probe(server, &facts).await {
             Ok(system) => facts.system_identifier = Some(system),
             Err(problem) => problems.push(*problem),
         }
@@ -129,8 +129,11 @@ pub(crate) async fn check(
             problems.push(Problem::new(
                 "source::no_free_slot",
                 format!("all {} replication slots are in use", facts.slots_max),
-                "drop one that nobody needs (`SELECT slot_name, active FROM pg_replication_slots`), or raise \
-                 max_replication_slots and restart",
+                format!(
+                    "ALTER SYSTEM SET max_replication_slots = {}; then restart (RDS: in the parameter group), or drop a slot \
+                     that nobody needs",
+                    facts.slots_max + 5
+                ),
             ));
         }
     }
@@ -195,20 +198,24 @@ async fn facts(client: &Client) -> Result<Facts, Error> {
 }
 
 /// Whether the role may replicate cannot be read anywhere: on RDS `rolreplication` is false for roles that may.
-async fn probe(server: &Server) -> Result<String, Box<Problem>> {
+async fn probe(server: &Server, facts: &Facts) -> Result<String, Box<Problem>> {
     let identify = async { server.replicate().await?.identify_system().await };
     identify.await.map(|identity| identity.system_identifier).map_err(|error| {
-        let help = miette::Diagnostic::help(&error).map(|help| help.to_string());
-        Box::new(Problem::new(
-            "source::replication_privilege",
-            format!("no replication connection can be opened: {error}"),
-            format!(
-                "on RDS and Aurora: `GRANT rds_replication TO …`; elsewhere: `ALTER ROLE … REPLICATION` and a pg_hba.conf \
-                 line for it{}",
-                help.map(|help| format!(". For this error: {help}")).unwrap_or_default()
-            ),
-        ))
+        let role = pgstream_postgres::quote_ident(&facts.role);
+        let fix = match (error.sqlstate(), miette::Diagnostic::help(&error)) {
+            (Some("42501"), _) | (_, None) => replication_fix(&role, facts),
+            (_, Some(help)) => format!("{} For this error: {help}", replication_fix(&role, facts)),
+        };
+        let message = format!("no replication connection can be opened: {error}");
+        Box::new(Problem::new("source::replication_privilege", message, fix))
     })
+}
+
+fn replication_fix(role: &str, facts: &Facts) -> String {
+    match facts.rds_logical {
+        Some(_) => format!("GRANT rds_replication TO {role};"),
+        None => format!("ALTER ROLE {role} REPLICATION; and a line of pg_hba.conf that lets it in"),
+    }
 }
 
 fn wal_level_problems(facts: &Facts, problems: &mut Vec<Problem>) {
@@ -223,7 +230,7 @@ fn wal_level_problems(facts: &Facts, problems: &mut Vec<Problem>) {
             "set rds.logical_replication = 1 in a custom parameter group (on Aurora: the cluster parameter group), attach it \
              and reboot the writer"
         }
-        None => "`ALTER SYSTEM SET wal_level = logical`, then restart the server",
+        None => "ALTER SYSTEM SET wal_level = logical; then restart the server",
     };
     problems.push(Problem::new("source::wal_level", format!("wal_level is `{}`, not `logical`", facts.wal_level), fix));
 }
