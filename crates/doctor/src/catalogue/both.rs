@@ -211,4 +211,44 @@ pub(super) const CHECKS: &[Check] = &[
             fix: "copy the schema first: `pgstream-aws snapshot` with snapshot.mode: schema",
         }),
     },
+    Check {
+        id: "access.copied_owner",
+        category: Access,
+        side: Target,
+        severity: Error,
+        why: "up to PostgreSQL 15 a role that creates another one may not act as it: ownership cannot be given to it",
+        applies: Plan::copies_roles,
+        ask: Compare(Comparison {
+            source: OWNERS,
+            target: "SELECT rolname::text FROM pg_roles
+                     UNION SELECT '*' FROM pg_roles
+                     WHERE rolname = current_user AND (rolsuper OR current_setting('server_version_num')::int >= 160000)",
+            wrong: Missing,
+            found: "role {} owns objects of the source, would be created by the copy, and could not be given them",
+            fix: "CREATE ROLE {ident}; GRANT {ident} TO {role}; or set no_owner: true",
+        }),
+    },
+    Check {
+        id: "access.owner_in_new_database",
+        category: Access,
+        side: Target,
+        severity: Error,
+        why: "in a new database of PostgreSQL 15 or later only its owner may create in schema public, so that no other role \
+              can be given what is in it: `permission denied for schema public`",
+        applies: |plan| plan.creates_database() && plan.gives_owners(),
+        ask: Compare(Comparison {
+            source: concat!(
+                "SELECT DISTINCT NULL, NULL, pg_get_userbyid(c.relowner)::text FROM ",
+                user_tables!("'r', 'p', 'S', 'v', 'm', 'f'"),
+                " WHERE n.nspname = 'public'
+                    AND pg_get_userbyid(c.relowner) NOT IN ('rdsadmin', 'rds_superuser', 'postgres')"
+            ),
+            target: "SELECT rolname::text FROM pg_roles WHERE pg_has_role(oid, current_user, 'USAGE')
+                     UNION SELECT '*' FROM pg_roles
+                     WHERE rolname = current_user AND (rolsuper OR current_setting('server_version_num')::int < 150000)",
+            wrong: Missing,
+            found: "role {} owns objects in schema public of the source, and may not create there in the new database",
+            fix: "set no_owner: true, or copy into a database that is there, without clean_target_db and create_target_db",
+        }),
+    },
 ];

@@ -100,7 +100,7 @@ pub(super) const CHECKS: &[Check] = &[
         side: Target,
         severity: Error,
         why: "disable_triggers: true needs it: `permission denied to set parameter \"session_replication_role\"`",
-        applies: Plan::disables_triggers,
+        applies: |plan| plan.disables_triggers() && plan.follows(),
         ask: Try(
             "SET LOCAL session_replication_role = 'replica'",
             "set target.postgres.disable_triggers: false; or on RDS GRANT rds_superuser TO the role, elsewhere on 15 and later \
