@@ -5,6 +5,7 @@ mod replicator;
 
 mod aws;
 mod check;
+mod check_aws;
 mod crashes;
 mod credentials;
 // Full disks are made by preloading a library, which is done in the way of Linux.

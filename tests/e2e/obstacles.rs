@@ -185,6 +185,10 @@ async fn prepared(source: Cluster, target: Cluster) -> Pipeline {
     pipeline
 }
 
+/// Somebody else who owns a table of the source.
+const BOSS: &str = "CREATE ROLE boss; GRANT CREATE ON SCHEMA public TO boss; CREATE TABLE bosses (a int PRIMARY KEY);
+                    ALTER TABLE bosses OWNER TO boss; GRANT SELECT ON bosses TO reader";
+
 const SCHEMA: &str = "source.postgres.snapshot.schema.pgdump_pgrestore";
 
 /// Every row, each on servers of its own; all that fail are told.
@@ -266,11 +270,6 @@ async fn what_init_needs_is_named_and_mended_on_new_servers() {
 fn of_writing() -> Vec<Obstacle> {
     let snapshot =
         |id, diagnosis, mend| Obstacle::new(id, "snapshot", diagnosis, mend).set("source.postgres.mode", "snapshot");
-    let clean = "source.postgres.snapshot.schema.pgdump_pgrestore.clean_target_db";
-    let no_owner = "source.postgres.snapshot.schema.pgdump_pgrestore.no_owner";
-    let roles = "source.postgres.snapshot.schema.pgdump_pgrestore.roles_snapshot_mode";
-    let boss = "CREATE ROLE boss; GRANT CREATE ON SCHEMA public TO boss; CREATE TABLE bosses (a int PRIMARY KEY);
-                ALTER TABLE bosses OWNER TO boss; GRANT SELECT ON bosses TO reader";
     vec![
         snapshot("access.create_on_database", "permission_database", Mend::Printed)
             .target("ALTER DATABASE app OWNER TO postgres; REVOKE CREATE ON DATABASE app FROM owner_of_all"),
@@ -279,16 +278,27 @@ fn of_writing() -> Vec<Obstacle> {
              REVOKE CREATE ON SCHEMA public FROM public, writer, owner_of_all",
         ),
         snapshot("access.owner_missing", "role_missing", Mend::Printed)
-            .source(boss)
+            .source(BOSS)
             .target("GRANT CREATE ON SCHEMA public TO public"),
         snapshot("access.owner_membership", "member_of_role", Mend::Printed)
-            .source(boss)
+            .source(BOSS)
             .target("CREATE ROLE boss; GRANT CREATE ON SCHEMA public TO boss"),
         snapshot("access.owner_create", "schema_public", Mend::Printed)
-            .source(boss)
+            .source(BOSS)
             .target("REVOKE CREATE ON SCHEMA public FROM public; CREATE ROLE boss; GRANT boss TO writer"),
+    ]
+}
+
+/// Rights on the whole server or database, and what is there.
+fn of_creating() -> Vec<Obstacle> {
+    let snapshot =
+        |id, diagnosis, mend| Obstacle::new(id, "snapshot", diagnosis, mend).set("source.postgres.mode", "snapshot");
+    let clean = "source.postgres.snapshot.schema.pgdump_pgrestore.clean_target_db";
+    let no_owner = "source.postgres.snapshot.schema.pgdump_pgrestore.no_owner";
+    let roles = "source.postgres.snapshot.schema.pgdump_pgrestore.roles_snapshot_mode";
+    vec![
         snapshot("access.createrole", "create_role", Mend::PrintedWith("access.copied_owner"))
-            .source(boss)
+            .source(BOSS)
             .target("GRANT CREATE ON SCHEMA public TO public")
             .set(roles, "no_passwords")
             .set("source.postgres.snapshot.schema.pgdump_pgrestore.no_privileges", true),
@@ -319,12 +329,22 @@ async fn rights_to_write_are_named_and_mended_on_old_servers() {
 
 #[tokio::test]
 async fn rights_to_write_are_named_and_mended_on_new_servers() {
+    all_of(18, of_writing()).await;
+}
+
+#[tokio::test]
+async fn rights_to_create_are_named_and_mended_on_old_servers() {
+    all_of(14, of_creating()).await;
+}
+
+#[tokio::test]
+async fn rights_to_create_are_named_and_mended_on_new_servers() {
     let no_owner = Mend::Configure("source.postgres.snapshot.schema.pgdump_pgrestore.no_owner", true.into());
     let anew = Obstacle::new("access.owner_in_new_database", "snapshot", "schema_public", no_owner)
         .target("ALTER ROLE writer CREATEDB")
         .set("source.postgres.mode", "snapshot")
         .set("source.postgres.snapshot.schema.pgdump_pgrestore.clean_target_db", true);
-    all_of(18, of_writing().into_iter().chain([anew]).collect()).await;
+    all_of(18, of_creating().into_iter().chain([anew]).collect()).await;
 }
 
 #[tokio::test]
@@ -387,6 +407,71 @@ async fn settings_of_the_source_are_named_and_mended() {
         let (source, target) = pgstream_testkit::pair_with(settings, Cluster::builder()).await;
         obstacle.proves(&mut prepared(source, target).await).await;
     }
+}
+
+/// These are in the way of nothing at once: what they bring comes later.
+#[tokio::test]
+async fn settings_that_bite_later_are_named_and_mended() {
+    let source = Cluster::builder().setting("max_slot_wal_keep_size", "64MB").setting("wal_sender_timeout", "5s");
+    let (source, target) = pgstream_testkit::pair_with(source, Cluster::builder()).await;
+    let pipeline = prepared(source, target).await;
+    pipeline.here().await.batch("CREATE SEQUENCE numbers").await;
+    pipeline.there().await.batch("ALTER ROLE writer SET idle_session_timeout = '1h'").await;
+    let ids = [
+        "replication.wal_limit",
+        "replication.wal_sender_timeout",
+        "access.select_sequence",
+        "resources.target_time_limits",
+    ];
+    let before = pipeline.pgstream(&["check", "--strict", "--json"]).await.ends(1);
+    for id in ids {
+        assert!(found(&before).contains(&id.to_owned()), "{id}: {before:?}");
+        run_printed(&pipeline, &before, id).await;
+    }
+    pipeline.pgstream(&["check", "--strict", "--json"]).await.ok();
+    // What was set by ALTER SYSTEM is not what it was.
+    assert_eq!(pipeline.here().await.text("SHOW wal_sender_timeout").await.as_deref(), Some("1min"));
+}
+
+#[tokio::test]
+async fn types_and_plugins_that_are_missing_are_named() {
+    let (source, target) = pgstream_testkit::pair().await;
+    let mut pipeline = prepared(source, target).await;
+    pipeline.set("source.postgres.mode", "replication");
+    let here = pipeline.here().await;
+    here.batch("CREATE TYPE mood AS ENUM ('good'); CREATE TABLE felt (a int PRIMARY KEY, mood mood)").await;
+    let done = pipeline.pgstream(&["check", "--json", "--schema"]).await.ends(1);
+    assert!(found(&done).contains(&"schema.type_missing".to_owned()), "{done:?}");
+    pipeline.there().await.batch("CREATE TYPE mood AS ENUM ('good')").await;
+    let done = pipeline.pgstream(&["check", "--json", "--schema"]).await.ends(1);
+    assert!(!found(&done).contains(&"schema.type_missing".to_owned()), "{done:?}");
+
+    // Not every release of 18 has the setting.
+    let listed = "SELECT count(*)::int FROM pg_settings WHERE name = 'output_plugin_libraries'";
+    if here.scalar::<i32>(listed).await == 1 {
+        here.batch("ALTER SYSTEM SET output_plugin_libraries = 'test_decoding'").await;
+        here.batch("SELECT pg_reload_conf()").await;
+        here.wait_until("SHOW output_plugin_libraries", "test_decoding").await;
+        let done = pipeline.pgstream(&["check", "--json", "--replication"]).await.ends(1);
+        assert!(found(&done).contains(&"replication.plugin".to_owned()), "{done:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_right_to_record_schema_changes_is_found_by_trying() {
+    let (source, target) = pgstream_testkit::pair().await;
+    let mut pipeline = prepared(source, target).await;
+    let done = pipeline.pgstream(&["check", "--json"]).await.ok();
+    assert!(found(&done).contains(&"access.event_trigger".to_owned()), "{done:?}");
+    let left = "SELECT count(*)::text FROM pg_event_trigger";
+    pipeline.set("source.postgres.url", pipeline.source.url("app"));
+    let done = pipeline.pgstream(&["check", "--json"]).await.ok();
+    assert!(!found(&done).contains(&"access.event_trigger".to_owned()), "{done:?}");
+    assert_eq!(pipeline.here().await.text(left).await.as_deref(), Some("0"), "nothing is left of the attempt");
+    pipeline.set("source.postgres.url", pipeline.source.url_as("reader", "secret", "app"));
+    pipeline.set("target.postgres.ignore_ddl", true);
+    let done = pipeline.pgstream(&["check", "--json"]).await.ok();
+    assert!(!found(&done).contains(&"access.event_trigger".to_owned()), "{done:?}");
 }
 
 #[tokio::test]

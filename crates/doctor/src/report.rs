@@ -27,6 +27,9 @@ impl Report {
 
     /// So many checks of a category were made.
     pub(crate) fn made(&mut self, category: Category, checked: usize) {
+        if checked == 0 {
+            return;
+        }
         self.checked += checked;
         *self.categories.entry(category).or_default() += checked;
     }

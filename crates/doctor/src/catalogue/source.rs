@@ -332,4 +332,21 @@ pub(super) const CHECKS: &[Check] = &[
              WHERE name = 'output_plugin_libraries' AND NOT regexp_split_to_array(setting, '[ ,\"]+') && '{pgoutput,*}'",
         ),
     },
+    Check {
+        id: "replication.wal_limit",
+        category: Replication,
+        side: Source,
+        severity: Warning,
+        why: "one burst of writes between two checkpoints is more WAL than a slot may keep: a short stop of the stream loses it",
+        applies: Plan::follows,
+        ask: Rows(
+            "SELECT NULL, NULL,
+                    format('max_slot_wal_keep_size is %s, and max_wal_size %s', current_setting('max_slot_wal_keep_size'),
+                           current_setting('max_wal_size')),
+                    format('ALTER SYSTEM SET max_slot_wal_keep_size = ''%sMB''; SELECT pg_reload_conf(); (RDS: in the parameter group)',
+                           4 * w.setting::int8)
+             FROM pg_settings k, pg_settings w
+             WHERE k.name = 'max_slot_wal_keep_size' AND w.name = 'max_wal_size' AND k.setting::int8 BETWEEN 0 AND w.setting::int8 - 1",
+        ),
+    },
 ];
