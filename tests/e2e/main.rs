@@ -26,6 +26,7 @@ mod preparation;
 mod provision;
 mod provision_rds;
 mod refusals;
+mod schema_changes;
 mod secrets;
 mod slots;
 mod snapshot;

@@ -29,6 +29,9 @@ async fn impatient(schema: &str) -> Pipeline {
     pipeline
 }
 
+/// Schema changes of this session are not recorded.
+const UNRECORDED: &str = "SET pgstream.skip_log = 'true'";
+
 #[tokio::test]
 async fn a_command_line_that_makes_no_sense_is_explained() {
     pgstream(&["strat"]).await.ends(2).says(&["unrecognized subcommand 'strat'", "Usage"]);
@@ -224,7 +227,7 @@ async fn a_table_that_is_missing_on_the_target_stops_the_stream_until_it_is_ther
     pipeline.caught_up(&mut running).await;
     let new = "CREATE TABLE later (id int PRIMARY KEY)";
     let here = pipeline.here().await;
-    here.batch(&format!("{new}; INSERT INTO later VALUES (1)")).await;
+    here.batch(&format!("{UNRECORDED}; {new}; INSERT INTO later VALUES (1)")).await;
     running.done().await.ends(1).says(&["stream::table_missing", LATER, "exclude_tables"]);
     pipeline.there().await.batch(new).await;
     let mut running = pipeline.run();
@@ -256,7 +259,11 @@ async fn json_logs_are_one_object_a_line_the_last_error_too() {
     pipeline.pgstream(&["init"]).await.ok();
     let mut running = pipeline.start(&["run", "--log-format", "json", "--log-level", "trace"]);
     pipeline.caught_up(&mut running).await;
-    pipeline.here().await.batch("CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later VALUES (1)").await;
+    pipeline
+        .here()
+        .await
+        .batch(&format!("{UNRECORDED}; CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later VALUES (1)"))
+        .await;
     let done = running.done().await.ends(1);
     let lines: Vec<Value> =
         done.err.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect();

@@ -65,6 +65,9 @@ pub enum Command {
     Snapshot(Snapshot),
     /// Copy when the mode says so, then follow until stopped
     Run(Run),
+    /// Show recorded schema changes, or skip one
+    #[command(subcommand)]
+    Ddl(Ddl),
     /// Make database roles with exactly the privileges that a side needs
     #[command(subcommand)]
     Users(Users),
@@ -297,6 +300,42 @@ pub struct Status {
     /// Report as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `ddl`.
+#[derive(Debug, Subcommand)]
+pub enum Ddl {
+    /// List recorded schema changes and what became of them; exit code 1 when one failed
+    Log {
+        /// Which pipeline.
+        #[command(flatten)]
+        pipeline: DdlArgs,
+        /// How many of the last ones
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        limit: u32,
+        /// Report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let the stream go past a schema change that you made on the target by hand
+    Skip {
+        /// Which pipeline.
+        #[command(flatten)]
+        pipeline: DdlArgs,
+        /// Its number, as `ddl log` shows it
+        id: i64,
+    },
+}
+
+/// Which pipeline.
+#[derive(Debug, Args)]
+pub struct DdlArgs {
+    /// The source.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Target database, instead of target.postgres.url
+    #[arg(long, value_name = "URL")]
+    pub target_url: Option<String>,
 }
 
 /// `check`.

@@ -19,6 +19,10 @@ pub enum Failure {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Config(#[from] ConfigErrors),
+    /// The command needs a target server.
+    #[error("no target server is configured")]
+    #[diagnostic(code(config::no_target), help("write target.postgres.url, or give --target-url"))]
+    NoTarget,
     /// A connection URL cannot be used.
     #[error("{which}: {}", error.problem)]
     #[diagnostic(code(config::url), help("{}", error.fix.as_deref().unwrap_or(URL)))]
@@ -111,8 +115,13 @@ impl Failure {
     /// 2 for what the user wrote, 1 for what happened.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Url { .. } | Self::StdoutSnapshot | Self::NobodyToAsk | Self::NoDatabase => 2,
-            Self::NothingToExplain => 2,
+            Self::Config(_)
+            | Self::Url { .. }
+            | Self::StdoutSnapshot
+            | Self::NobodyToAsk
+            | Self::NoDatabase
+            | Self::NoTarget
+            | Self::NothingToExplain => 2,
             Self::Aws(pgstream_aws_api::Error::NoRegion) | Self::Provision(provision::Error::NotAName { .. }) => 2,
             Self::Source(source::Error::SlotName { .. }) => 2,
             _ => 1,

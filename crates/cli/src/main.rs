@@ -8,6 +8,7 @@
 mod arguments;
 mod check;
 mod configure;
+mod ddl;
 mod destroy;
 mod doctor;
 mod failure;
@@ -67,6 +68,7 @@ async fn execute(cli: &Cli, screen: &Screen, cancel: &CancellationToken) -> Resu
         Command::Doctor(arguments) => Box::pin(doctor::run(arguments, common)).await,
         Command::Snapshot(arguments) => Box::pin(snapshot::run(arguments, common, screen, cancel)).await.map(|()| true),
         Command::Run(arguments) => Box::pin(run::run(arguments, common, screen, cancel)).await.map(|()| true),
+        Command::Ddl(command) => Box::pin(ddl::run(command, common)).await,
         Command::Users(arguments) => Box::pin(users::run(arguments)).await.map(|()| true),
         Command::Version => {
             output::line(format_args!("pgstream-aws {}", env!("CARGO_PKG_VERSION")));

@@ -147,6 +147,8 @@ impl Error {
                 Class::Config
             }
             Self::Refused { source, .. } if source.code.starts_with("22") => Class::Config,
+            // A catalog query met an object that was dropped under it.
+            Self::Sql { source, .. } if is_catalog_race(source) => Class::Transient,
             Self::Connect { source, .. } | Self::Sql { source, .. } => match source.code() {
                 Some(code) => sqlstate::lookup(code.code()).class,
                 None => driver_class(source),
@@ -162,6 +164,12 @@ impl Error {
             // Garbage is what a broken middleman sends; it rarely comes twice, and the position is safe.
             Self::Protocol { .. } => Class::Transient,
         }
+    }
+
+    /// Whether a query met an object that was dropped under it: the next one will not.
+    #[must_use]
+    pub fn is_catalog_race(&self) -> bool {
+        matches!(self, Self::Sql { source, .. } if is_catalog_race(source))
     }
 
     /// The code that the server gave, when it is the server that refused.
@@ -201,6 +209,14 @@ impl Error {
             _ => self.sqlstate().and_then(|code| sqlstate::lookup(code).help).map(Cow::Borrowed),
         }
     }
+}
+
+/// Names of objects in a query's result are looked up as they are now, not as the query's snapshot saw them.
+fn is_catalog_race(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|e| {
+        let texts = ["could not open relation with OID", "cache lookup failed for"];
+        e.code().code() == "XX000" && texts.iter().any(|text| e.message().starts_with(text))
+    })
 }
 
 /// The class of a driver error that carries no SQLSTATE. The driver keeps its kinds to itself, so its fixed texts have

@@ -46,7 +46,7 @@ pub use emulator::{Emulator, REGION};
 pub use error::Error;
 pub use load::{ACCOUNTS_TOTAL, Conserved, Load, LoadReport, assert_accounts, assert_journal, seed};
 pub use proxy::Proxy;
-pub use schema::{assert_same_schema, assert_sequences_not_behind, dump_schema};
+pub use schema::{assert_same_schema, assert_schema_restores_to, assert_sequences_not_behind, dump_schema};
 pub use template::{PASSWORD, USER};
 
 /// One cluster with the database `app`.

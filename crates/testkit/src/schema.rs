@@ -11,8 +11,12 @@ use crate::{Binaries, Client, Cluster, USER, template::run_for_output};
 /// When they differ, with the definitions that do; when `pg_dump` fails.
 pub async fn assert_same_schema(source: &Cluster, target: &Cluster, db: &str) {
     let (expected, found) = tokio::join!(dump_schema(source, db), dump_schema(target, db));
+    compare(&expected, &found, db);
+}
+
+fn compare(expected: &BTreeMap<String, String>, found: &BTreeMap<String, String>, db: &str) {
     let mut report = String::new();
-    for (object, definition) in &expected {
+    for (object, definition) in expected {
         match found.get(object) {
             None => {
                 let _ = writeln!(report, "  {object}: not on the target");
@@ -29,11 +33,93 @@ pub async fn assert_same_schema(source: &Cluster, target: &Cluster, db: &str) {
     assert!(report.is_empty(), "the schemas of {db} differ\n{report}");
 }
 
+/// The same for servers of different versions, which print some definitions otherwise: the source's schema is restored
+/// into a database of its own on the target's server, and that is what the target is compared with.
+///
+/// # Panics
+/// When they differ, with the definitions that do; when a program fails.
+pub async fn assert_schema_restores_to(source: &Cluster, target: &Cluster, db: &str) {
+    let restored = format!("{db}_restored");
+    let admin = target.client("postgres").await;
+    admin.batch(&format!("DROP DATABASE IF EXISTS {restored}")).await;
+    admin.batch(&format!("CREATE DATABASE {restored}")).await;
+    let file = tempfile::NamedTempFile::new().unwrap_or_else(|error| panic!("a file for the dump: {error}"));
+    let mut dump = pg_dump(source, db);
+    dump.arg("--file").arg(file.path());
+    let psql = Binaries::tool("psql").unwrap_or_else(|error| panic!("{error}"));
+    let mut restore = Command::new(psql);
+    restore
+        .args([
+            "--no-psqlrc",
+            "--quiet",
+            "--username",
+            USER,
+            "--port",
+            &target.port().to_string(),
+            "--dbname",
+            &restored,
+        ])
+        .arg("--host")
+        .arg(target.socket_dir())
+        .arg("--file")
+        .arg(file.path());
+    let ran = tokio::task::spawn_blocking(move || {
+        run_for_output(&mut dump, "pg_dump")?;
+        run_for_output(&mut restore, "psql")
+    });
+    match ran.await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => panic!("{error}"),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+    let (mut expected, mut found) = tokio::join!(dump_schema(target, &restored), dump_schema(target, db));
+    for objects in [&mut expected, &mut found] {
+        // Versions before 18 have no names for NOT NULL, and other rights on schema public.
+        objects
+            .retain(|name, _| !name.contains("SCHEMA public; Type: ACL") && !name.starts_with("public; Type: SCHEMA"));
+        objects.values_mut().for_each(|definition| *definition = without_not_null_names(definition));
+    }
+    compare(&expected, &found, db);
+}
+
+fn without_not_null_names(definition: &str) -> String {
+    let mut text = String::with_capacity(definition.len());
+    let mut rest = definition;
+    while let Some((before, after)) = rest.split_once(" CONSTRAINT ") {
+        text.push_str(before);
+        match after.split_once(" NOT NULL") {
+            Some((name, tail))
+                if !name.contains([' ', ',', '(', '\n']) || name.starts_with('"') && !name.contains('\n') =>
+            {
+                text.push_str(" NOT NULL");
+                rest = tail;
+            }
+            _ => {
+                text.push_str(" CONSTRAINT ");
+                rest = after;
+            }
+        }
+    }
+    text.push_str(rest);
+    text
+}
+
 /// `pg_dump -s` as object -> definition, e.g. `Name: t; Type: TABLE; Schema: public; Owner: postgres`.
 ///
 /// # Panics
 /// When `pg_dump` fails.
 pub async fn dump_schema(cluster: &Cluster, db: &str) -> BTreeMap<String, String> {
+    let mut command = pg_dump(cluster, db);
+    let dump = tokio::task::spawn_blocking(move || run_for_output(&mut command, "pg_dump")).await;
+    match dump {
+        Ok(Ok(dump)) => parse_dump(&dump),
+        Ok(Err(error)) => panic!("{error}"),
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+/// The command.
+fn pg_dump(cluster: &Cluster, db: &str) -> Command {
     let pg_dump = Binaries::tool("pg_dump").unwrap_or_else(|error| panic!("{error}"));
     let mut command = Command::new(pg_dump);
     command
@@ -43,12 +129,7 @@ pub async fn dump_schema(cluster: &Cluster, db: &str) -> BTreeMap<String, String
         .arg("--host")
         .arg(cluster.socket_dir())
         .env("LC_ALL", "C");
-    let dump = tokio::task::spawn_blocking(move || run_for_output(&mut command, "pg_dump")).await;
-    match dump {
-        Ok(Ok(dump)) => parse_dump(&dump),
-        Ok(Err(error)) => panic!("{error}"),
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
+    command
 }
 
 /// Splits at `-- Name: …` headings. What stands before the first one is session settings.

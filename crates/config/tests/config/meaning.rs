@@ -203,7 +203,6 @@ logging:
             "auto_tune",
             "bulk_ingest",
             "retry_policy",
-            "ignore_ddl",
             "injector",
         ]
     );

@@ -61,6 +61,18 @@ pub enum Error {
         server: String,
     },
 
+    /// The schema changed between two runs of one copy.
+    #[error("the source's schema changed while the copy was interrupted ({})", commands.join(", "))]
+    #[diagnostic(
+        code(snapshot::schema_changed),
+        help(
+            "what was copied before has the old schema, what is left has the new one. Start over with `--reset`, which builds a new database beside and swaps it in at the end"
+        )
+    )]
+    SchemaChanged {
+        /// Command tags.
+        commands: Vec<String>,
+    },
     /// The target was filled from another cluster under the same name.
     #[error(
         "the target's progress for \"{slot}\" belongs to system {recorded}, but the source is system {found}: \
@@ -360,7 +372,7 @@ impl Error {
             Self::Postgres(error) => error.class(),
             Self::Restore { source, .. } => source.class(),
             Self::ToolFailed { message, .. } if is_passing(message) => Class::Transient,
-            Self::OtherHistory { .. } | Self::SlotAhead { .. } => Class::Lost,
+            Self::OtherHistory { .. } | Self::SchemaChanged { .. } | Self::SlotAhead { .. } => Class::Lost,
             Self::Cancelled | Self::AlreadyRunning { .. } | Self::UnstableSchema { .. } | Self::SnapshotGone { .. } => {
                 Class::Transient
             }

@@ -215,6 +215,51 @@ pub(crate) async fn start_progress(target: &Client, origin: &Origin, position: &
     Ok(())
 }
 
+/// Records the snapshot under which the schema is copied: the stream replays the changes that it does not see. A later
+/// run that goes on with the copy must find the same schema.
+pub(crate) async fn start_schema(
+    source: &Client,
+    target: &Client,
+    origin: &Origin,
+    snapshot: &Snapshot,
+) -> Result<(), Error> {
+    let wrap = || target.failed("recording the snapshot of the schema");
+    target
+        .execute(
+            "INSERT INTO pgstream.schema_snapshot (source, snapshot, snapshot_lsn) VALUES ($1, $2, $3)
+             ON CONFLICT DO NOTHING",
+            &[&origin.source, &snapshot.visible, &snapshot.lsn],
+        )
+        .await
+        .map_err(wrap())?;
+    let row = target
+        .query_one(
+            "SELECT snapshot, ARRAY(SELECT id FROM pgstream.ddl_applied WHERE slot_name = source)
+               FROM pgstream.schema_snapshot WHERE source = $1",
+            &[&origin.source],
+        )
+        .await
+        .map_err(wrap())?;
+    let (recorded, applied): (String, Vec<i64>) = (row.get(0), row.get(1));
+    if recorded == snapshot.visible {
+        return Ok(());
+    }
+    let commands: Vec<String> = source
+        .query(
+            "SELECT DISTINCT command FROM pgstream.schema_log
+              WHERE pg_visible_in_snapshot(transaction_id::text::xid8, $1::text::pg_snapshot)
+                AND NOT pg_visible_in_snapshot(transaction_id::text::xid8, $2::text::pg_snapshot)
+                AND id <> ALL ($3) ORDER BY 1",
+            &[&snapshot.visible, &recorded, &applied],
+        )
+        .await
+        .map_err(source.failed("reading the log of schema changes"))?
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    if commands.is_empty() { Ok(()) } else { Err(Error::SchemaChanged { commands }) }
+}
+
 /// Whether the slot can go on from what this target has.
 pub(crate) async fn can_follow(target: &Client, position: &Position) -> Result<bool, Error> {
     let wrap = || target.failed("reading where the stream stands");

@@ -147,6 +147,7 @@ impl Snapshotting {
         migrate::migrate(&mut target).await?;
         if let Some(position) = &facts.position {
             ledger::start_progress(&target, &facts.origin, position).await?;
+            ledger::start_schema(source, &target, &facts.origin, &prepared.snapshot).await?;
         }
         if let Some(dump) = &prepared.dump {
             self.globals(source, &target, facts, server, &prepared.ledger, summary).await?;

@@ -35,7 +35,7 @@ pub(crate) async fn installed(client: &Client) -> Result<Vec<String>, Error> {
     let rows = client
         .query(
             "SELECT evtname::text FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid
-              WHERE p.pronamespace = to_regnamespace('pgstream') AND p.proname = 'ddl_capture' AND e.evtenabled IN ('O', 'A')",
+              WHERE p.pronamespace = to_regnamespace('pgstream') AND p.proname = 'ddl_capture' AND e.evtenabled IN ('O', 'A') ORDER BY 1",
             &[],
         )
         .await
@@ -51,47 +51,52 @@ pub(crate) async fn ensure(client: &mut Client, server: &Server, cancel: &Cancel
     if missing.is_empty() {
         return Ok(Outcome::Installed(TRIGGERS.iter().map(|(name, _)| step(Action::Kept, name)).collect()));
     }
-    let failed = client.failed("creating the event triggers");
-    let create = async {
-        let tx = client.transaction().await?;
-        for (name, event) in &missing {
-            // One of that name may be disabled, or somebody's who had it before.
-            tx.batch_execute(&format!(
+    let create: String = missing
+        .iter()
+        // One of that name may be disabled, or somebody's who had it before.
+        .map(|(name, event)| {
+            format!(
                 "DROP EVENT TRIGGER IF EXISTS {name};
-                 CREATE EVENT TRIGGER {name} ON {event} EXECUTE FUNCTION pgstream.ddl_capture()"
-            ))
-            .await?;
-        }
-        tx.commit().await
-    };
-    match create.await {
-        Ok(()) => {}
-        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => return Ok(Outcome::NotAllowed),
-        Err(error) => return Err(failed(error).into()),
+                 CREATE EVENT TRIGGER {name} ON {event} EXECUTE FUNCTION pgstream.ddl_capture();"
+            )
+        })
+        .collect();
+    if !describe(client, server, &create, cancel).await? {
+        return Ok(Outcome::NotAllowed);
     }
-    refresh(client, server, cancel).await?;
     let action = |name: &str| if there.iter().any(|found| found == name) { Action::Kept } else { Action::Created };
     Ok(Outcome::Installed(TRIGGERS.iter().map(|(name, _)| step(action(name), name)).collect()))
 }
 
-/// Describes everything anew, where changes are captured.
+/// Describes everything anew, where changes are captured. Another role than the one that installed the capture may not;
+/// its definitions are up to date without us.
 pub(crate) async fn refresh(client: &mut Client, server: &Server, cancel: &CancellationToken) -> Result<(), Error> {
-    if installed(client).await?.is_empty() {
-        return Ok(());
+    if !installed(client).await?.is_empty() {
+        describe(client, server, "", cancel).await?;
     }
+    Ok(())
+}
+
+/// Runs `first` and describes everything, in one transaction; false when the role may not.
+async fn describe(
+    client: &mut Client,
+    server: &Server,
+    first: &str,
+    cancel: &CancellationToken,
+) -> Result<bool, Error> {
     let names = ["pgstream.ddl_objects".to_owned()];
     let mut patience = Patience::new(server, "describing the schema", &names);
     loop {
         let attempt = async {
             let tx = client.transaction().await?;
             lock::limit_wait(&tx).await?;
+            tx.batch_execute(first).await?;
             tx.query_one("SELECT pgstream.ddl_refresh()", &[]).await?;
             tx.commit().await
         };
         match attempt.await {
-            Ok(()) => return Ok(()),
-            // Another role than the one that installed it: its definitions are up to date without us.
-            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => return Ok(()),
+            Ok(()) => return Ok(true),
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => return Ok(false),
             Err(error) => patience.pause(client, error, cancel).await?,
         }
     }

@@ -53,6 +53,7 @@ impl Plan {
 /// One thing to do.
 #[derive(Debug, Clone)]
 enum Task {
+    StopCapture(String),
     DropSlot(String),
     ForgetSlot(String),
     DropPublication(String),
@@ -66,6 +67,7 @@ impl Task {
         match self {
             Self::DropSlot(name) => Step::new(Action::Removed, Object::Slot, name),
             Self::ForgetSlot(name) => Step::new(Action::Removed, Object::SlotRecord, name),
+            Self::StopCapture(name) => Step::new(Action::Removed, Object::EventTrigger, name),
             Self::DropPublication(name) => Step::new(Action::Removed, Object::Publication, name),
             Self::PutBack(changed) => put_back_step(changed),
             Self::DropRelations { relations, schema: true } => {
@@ -144,6 +146,10 @@ async fn run(
                 .map_err(client.failed("removing the record of the slot"))?;
             Ok(())
         }
+        Task::StopCapture(name) => {
+            let drop = format!("DROP EVENT TRIGGER IF EXISTS {}", quote_ident(name));
+            Ok(client.batch_execute(&drop).await.map_err(client.failed("dropping an event trigger"))?)
+        }
         Task::DropPublication(_) => Ok(publication::drop(client, &names.publication).await?),
         Task::PutBack(changed) => identity::restore(client, &server.to_string(), changed, cancel).await,
         Task::DropRelations { relations, schema } => drop_relations(client, relations, *schema).await,
@@ -202,6 +208,8 @@ async fn make_plan(server: &Server, client: &Client, settings: &DestroySettings)
             planner.slot(&facts, schema_goes).await?;
         }
         if schema_goes {
+            // What is put back after this is no schema change for the target.
+            planner.tasks.extend(capture::installed(client).await?.into_iter().map(Task::StopCapture));
             planner.publication(&facts).await?;
             planner.schema(&facts).await?;
         }

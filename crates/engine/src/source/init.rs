@@ -80,13 +80,17 @@ pub async fn init(
     };
     if settings.part.migrations() {
         say(migrate::migrate(&mut client, &plan.installed).await?);
+        let mut captured = true;
         match capture::ensure(&mut client, server, cancel).await? {
             capture::Outcome::Installed(steps) => say(steps),
-            capture::Outcome::NotAllowed => done.warnings.push(
-                "schema changes are not recorded: this role may not create event triggers (on RDS a member of \
-                 rds_superuser may). A changed table will stop the stream; run init again as such a role"
-                    .to_owned(),
-            ),
+            capture::Outcome::NotAllowed => {
+                captured = false;
+                done.warnings.push(
+                    "schema changes are not recorded: this role may not create event triggers (on RDS a member of \
+                     rds_superuser may). A changed table will stop the stream; run init again as such a role"
+                        .to_owned(),
+                );
+            }
         }
         let publish = Publish { server: done.server.clone(), name: &names.publication, plan: &plan, cancel };
         publish.run(&mut client, &mut say).await?;
@@ -97,7 +101,8 @@ pub async fn init(
                     .to_owned(),
             );
         }
-        let more = publication::warnings(&names.publication, &plan.publication, &plan.tables, &settings.tables);
+        let more =
+            publication::warnings(&names.publication, &plan.publication, &plan.tables, &settings.tables, captured);
         done.warnings.extend(more);
     }
     if settings.part.slot() {

@@ -291,16 +291,16 @@ fn count(tables: usize) -> String {
 }
 
 /// What the user should know about what is, and is not, published.
-pub(crate) fn warnings(name: &str, plan: &Plan, tables: &Tables, filter: &TableFilter) -> Vec<String> {
+pub(crate) fn warnings(name: &str, plan: &Plan, tables: &Tables, filter: &TableFilter, captured: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     let all = matches!(plan, Plan::CreateAll) || matches!(plan, Plan::Update { found, .. } if found.all_tables);
-    if all {
+    if all && !captured {
         warnings.push(
             "all tables are published, also those created from now on: UPDATE and DELETE on a new table without a primary \
              key fail until it has a replica identity (`ALTER TABLE … REPLICA IDENTITY FULL`, or run init again)"
                 .to_owned(),
         );
-    } else {
+    } else if !all {
         warnings.push(format!(
             "publication {} is a list of tables: a table created from now on is followed after the next init",
             quote_ident(name)

@@ -34,6 +34,8 @@ pub struct Opened {
     pub proto_version: u32,
     /// Whether values travel in their binary form.
     pub binary: bool,
+    /// Whether the source has the log of schema changes.
+    pub records_ddl: bool,
 }
 
 /// The session that writes.
@@ -60,7 +62,7 @@ pub async fn open(job: &Job, target: &Server) -> Result<(Opened, Writer), Error>
 
     let (mut replication, identity, source, confirmed) = open_source(job).await?;
     let ledger = Ledger::read(&client, &job.slot).await?;
-    if !ledger.is_empty() && !ledger::is_complete(&client, &job.slot).await? {
+    if ledger.has_snapshot() && !ledger::is_complete(&client, &job.slot).await? {
         return Err(Error::SnapshotIncomplete { slot: job.slot.clone() });
     }
     let recorded = match progress::read(&client, &job.slot).await? {
@@ -114,7 +116,9 @@ async fn open_stream(
         16.. => 4,
     };
     let binary = major >= 14 && target_major >= 14 && !has_local_references(&source, &job.publication).await?;
-    Ok(Opened { replication, source, position, proto_version, binary })
+    let row = source.query_one("SELECT to_regclass('pgstream.schema_log') IS NOT NULL", &[]).await;
+    let records_ddl = row.map_err(source.failed("looking for pgstream.schema_log"))?.get(0);
+    Ok(Opened { replication, source, position, proto_version, binary, records_ddl })
 }
 
 /// A session that no timeout of its role ends. Not every server knows them all, so they cannot be sent at connect.
@@ -272,7 +276,7 @@ async fn enter_replica_role(client: &Client, disable: Option<bool>) -> Result<bo
 
 /// Whether a published column holds object numbers of this very server (`regclass` and its like, however deep inside
 /// arrays, composites, ranges or domains). Their binary form is that number; only their text travels.
-async fn has_local_references(source: &Client, publication: &str) -> Result<bool, Error> {
+pub async fn has_local_references(source: &Client, publication: &str) -> Result<bool, Error> {
     let row = source
         .query_one(
             "WITH RECURSIVE used(oid) AS (

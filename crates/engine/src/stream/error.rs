@@ -204,6 +204,10 @@ pub enum Error {
         /// What the server said.
         source: Box<pgstream_postgres::Error>,
     },
+    /// A published column came to hold object numbers of the source, whose binary form means nothing elsewhere.
+    #[error("a column of an object-number type was added: its values are read as text from here on")]
+    #[diagnostic(code(stream::text_needed))]
+    TextNeeded,
     /// The source could not describe a schema change.
     #[error("schema change {id} ({command}) at {lsn} could not be described on the source: {problem}")]
     #[diagnostic(
@@ -343,7 +347,7 @@ impl Error {
                 Class::Transient => Class::Transient,
                 _ => Class::Setup,
             },
-            Self::Silent { .. } => Class::Transient,
+            Self::Silent { .. } | Self::TextNeeded => Class::Transient,
             Self::Conflict { .. } | Self::Deferred { .. } => Class::Data,
             Self::Protocol { .. } => Class::Bug,
             Self::Stdout(_) => Class::Setup,

@@ -12,6 +12,7 @@ mod apply;
 mod batch;
 mod door;
 mod error;
+mod follow;
 mod net;
 mod reader;
 mod relation;
@@ -185,10 +186,12 @@ async fn to_server(
     monitor.enter(Phase::Streaming);
 
     let mut applying = AbortOnDropHandle::new(tokio::spawn(applier.run(todo)));
+    let binary = options.binary.then(|| job.publication.clone());
     let mut reader =
-        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), ledger, job.limits);
+        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), ledger, job.limits)
+            .in_binary(binary);
     let read = tokio::select! {
-        read = reader.run(work, Some(&opened.source), cancel) => read,
+        read = reader.run(work, opened.records_ddl.then_some(&opened.source), cancel) => read,
         Err(error) = follow_sequences(job, &opened.source, &sequences_target) => Err(error),
         Err(error) = watch_source(&opened.source, monitor) => Err(error),
     };
@@ -242,7 +245,10 @@ async fn follow_sequences(job: &Job, source: &Client, target: &Client) -> Result
     loop {
         tick.tick().await;
         door::check_publication(source, &job.publication).await?;
-        sequences.carry_over(source, target, &job.filter).await?;
+        match sequences.carry_over(source, target, &job.filter).await {
+            Err(error) if error.is_catalog_race() => tracing::debug!(%error, "sequences were dropped meanwhile"),
+            carried => carried?,
+        }
     }
 }
 

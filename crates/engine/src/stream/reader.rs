@@ -29,12 +29,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error,
     batch::{self, Kind, RelIndex},
+    door,
+    follow::{Follow, Followed},
     relation::{SourceRelation, TypeName},
     schema::{self, SharedLedger},
     status::Monitor,
     work::{Applied, Boundary, Chunk, Ddl, Mark, Work},
 };
-use crate::target::ledger::Copied;
 
 /// The server drops a silent client after `wal_sender_timeout` (60 s by default).
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -71,50 +72,6 @@ enum At {
     Inside { xid: u32, commit: Lsn },
 }
 
-/// What happens to the changes of a relation.
-#[derive(Debug, Clone)]
-enum Follow {
-    /// Left out by the configuration, or our own bookkeeping.
-    Ignored,
-    /// The log of schema changes.
-    SchemaLog,
-    /// Applied, unless the copy already holds them.
-    Rows(Followed),
-    /// Rows of a table that its own transaction describes later: it will be copied with them.
-    Unborn(Followed),
-}
-
-/// A relation version whose changes are applied.
-#[derive(Debug, Clone)]
-struct Followed {
-    index: RelIndex,
-    columns: usize,
-    copied: Option<Copied>,
-    /// Number of the chunk that last held a change of it.
-    touched: Option<u64>,
-}
-
-impl Followed {
-    fn is_copied(&self, xid: u32, commit: Lsn) -> bool {
-        self.copied.as_ref().is_some_and(|copied| copied.holds(xid, commit))
-    }
-
-    fn fits(&self, kind: Kind<'_>) -> bool {
-        let (old, new) = match kind {
-            Kind::Insert(new) => (None, Some(new)),
-            Kind::Update { old, new } => (old, Some(new)),
-            Kind::Delete(old) => (Some(old), None),
-        };
-        old.is_none_or(|old| old.tuple().len() == self.columns) && new.is_none_or(|new| new.len() == self.columns)
-    }
-
-    fn touch(&mut self, chunk: &mut Chunk, number: u64) {
-        if self.touched.replace(number) != Some(number) {
-            chunk.touched.push((self.index, chunk.batch.len()));
-        }
-    }
-}
-
 /// Reads one replication stream until it ends, fails or is cancelled.
 pub struct Reader {
     stream: ReplicationStream,
@@ -123,6 +80,8 @@ pub struct Reader {
     filter: TableFilter,
     ledger: Arc<SharedLedger>,
     limits: Limits,
+    /// The publication, when values travel in their binary form.
+    binary: Option<String>,
 
     at: At,
     /// End of the last transaction that was read whole.
@@ -172,6 +131,7 @@ impl Reader {
             filter,
             ledger,
             limits,
+            binary: None,
             at: At::Boundary,
             read_to: start,
             start,
@@ -193,7 +153,14 @@ impl Reader {
         }
     }
 
-    /// Reads until cancelled, or until whoever takes the work is gone. `source` is asked about tables that nobody knows yet.
+    /// Values travel in their binary form, for the tables of this publication.
+    pub fn in_binary(mut self, publication: Option<String>) -> Self {
+        self.binary = publication;
+        self
+    }
+
+    /// Reads until cancelled, or until whoever takes the work is gone. `source` is asked what the
+    /// stream does not tell of schema changes; without it there are none.
     ///
     /// # Errors
     /// When the connection fails, or something arrives that must not be applied.
@@ -207,8 +174,9 @@ impl Reader {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rest_until = Instant::now();
         loop {
-            if let Some(source) = source.filter(|_| !self.unknown.is_empty()) {
-                self.ask(source).await?;
+            match source {
+                Some(source) => self.ask(source).await?,
+                None => self.unknown.clear(),
             }
             let done = self.applied.borrow().done;
             if self.barrier.is_some_and(|barrier| done >= barrier) {
@@ -285,8 +253,19 @@ impl Reader {
         }
     }
 
-    /// Whether tables that were first seen in this transaction are also created by it.
+    /// What the stream does not tell: whether tables that were first seen in this transaction are also created by it, and
+    /// whether new columns can be read in binary.
     async fn ask(&mut self, source: &Client) -> Result<(), Error> {
+        if let (Some(publication), Some(ddl)) = (&self.binary, &mut self.ddl)
+            && !std::mem::replace(&mut ddl.types_checked, true)
+            && schema::brings_types(&ddl.record)
+            && door::has_local_references(source, publication).await?
+        {
+            return Err(Error::TextNeeded);
+        }
+        if self.unknown.is_empty() {
+            return Ok(());
+        }
         let unknown = std::mem::take(&mut self.unknown);
         let At::Inside { xid, .. } = self.at else { return Ok(()) };
         let filled = schema::filled_by(source, xid).await?;

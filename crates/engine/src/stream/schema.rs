@@ -53,7 +53,7 @@ pub fn read(log: &SourceRelation, row: Tuple<'_>, commit: Lsn) -> Result<Ddl, Er
     };
     let objects = objects.ok_or_else(|| unreadable("it has no objects"))?;
     let record = Record::parse(id, command, objects, text(failure)).map_err(|e| unreadable(&e.to_string()))?;
-    Ok(Ddl { record, objects: objects.to_owned(), commit })
+    Ok(Ddl { record, objects: objects.to_owned(), commit, types_checked: false })
 }
 
 fn text<'a>(cell: Option<Cell<'a>>) -> Option<&'a str> {
@@ -109,6 +109,17 @@ pub fn renamed(relation: &SourceRelation, record: &Record) -> Option<SourceRelat
         }
     }
     (new != *relation).then_some(new)
+}
+
+/// Whether columns came with types that none had before.
+pub fn brings_types(record: &Record) -> bool {
+    record.changes.iter().any(|change| match change {
+        Change::Table(Versions { was, is: Some(is), .. }) => is.columns.iter().any(|column| {
+            !was.iter().flat_map(|was| &was.columns).any(|old| old.num == column.num && old.type_id == column.type_id)
+        }),
+        Change::Type(Versions { is: Some(is), .. }) => is.kind != Some('e'),
+        _ => false,
+    })
 }
 
 /// Tables that this transaction creates from a query: their rows stand in the stream before they are described.

@@ -28,6 +28,8 @@ pub struct Ddl {
     pub objects: String,
     /// Start of its transaction's commit record.
     pub commit: Lsn,
+    /// Whether the types of new columns were looked at.
+    pub types_checked: bool,
 }
 
 /// How a chunk ends.

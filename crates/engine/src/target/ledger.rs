@@ -192,10 +192,10 @@ impl Ledger {
         self.tables.get(table)
     }
 
-    /// Whether no table was copied.
+    /// Whether a snapshot filled this target: tables that were copied again one by one do not count.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.tables.is_empty()
+    pub fn has_snapshot(&self) -> bool {
+        self.tables.values().any(|copied| matches!(copied, Copied::Under { with_schema: true, .. }))
     }
 }
 

@@ -54,5 +54,5 @@ async fn default_privileges_do_not_let_others_write_ddl() {
         "SELECT string_agg(DISTINCT c.relname || ' ' || a.privilege_type, ', ') FROM pg_class c, aclexplode(c.relacl) a
                WHERE relnamespace = 'pgstream'::regnamespace AND a.grantee <> c.relowner";
     let granted = client.text(sql).await.unwrap();
-    assert_eq!(granted, "migrations SELECT, replica_identities SELECT, replication_slots SELECT");
+    assert_eq!(granted, "ddl_objects SELECT, migrations SELECT, replica_identities SELECT, replication_slots SELECT");
 }

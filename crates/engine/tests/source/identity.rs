@@ -78,9 +78,14 @@ async fn a_partition_that_comes_later_is_warned_of_found_and_mended() {
     let client = cluster.client("app").await;
     client.batch(UNUSABLE).await;
     let source = app(&cluster);
-    let report = init(&source).await;
-    assert!(report.warnings.iter().any(|warning| warning.contains("\"public\".\"parted\"")), "{:#?}", report.warnings);
-    client.batch("CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')").await;
+    init(&source).await;
+    // Where schema changes are recorded, it would be mended at once.
+    client
+        .batch(
+            "SET pgstream.skip_log = 'true';
+             CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM ('2027-01-01') TO ('2028-01-01')",
+        )
+        .await;
     let found = status(&source).await.findings;
     assert_eq!(found.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["tables_without_identity"]);
     assert!(found[0].message.contains("parted_2"), "{}", found[0].message);
@@ -153,7 +158,8 @@ async fn what_the_user_changed_since_is_left_alone() {
     init(&source).await;
     client
         .batch(
-            "ALTER TABLE a ADD PRIMARY KEY (id); ALTER TABLE a REPLICA IDENTITY DEFAULT; DROP TABLE b;
+            "SET pgstream.skip_log = 'true';
+             ALTER TABLE a ADD PRIMARY KEY (id); ALTER TABLE a REPLICA IDENTITY DEFAULT; DROP TABLE b;
              ALTER TABLE c RENAME TO moved; CREATE PUBLICATION theirs FOR TABLE d",
         )
         .await;
@@ -186,7 +192,10 @@ async fn a_role_that_cannot_record_an_identity_is_told_before_anything_happens()
     init(&app(&cluster)).await;
     let source = role(&cluster, "operator", "REPLICATION").await;
     client
-        .batch("ALTER SCHEMA pgstream OWNER TO operator; CREATE TABLE t (id int); ALTER TABLE t OWNER TO operator")
+        .batch(
+            "SET pgstream.skip_log = 'true'; ALTER SCHEMA pgstream OWNER TO operator; CREATE TABLE t (id int);
+             ALTER TABLE t OWNER TO operator",
+        )
         .await;
     let fix = only_fix(try_init(&source, &InitSettings::default()).await);
     assert_eq!(fix, "as its owner: ALTER TABLE pgstream.replica_identities OWNER TO \"operator\";");

@@ -134,6 +134,9 @@ async fn a_publication_and_slot_that_were_there_are_used_and_left() {
         lines(&steps),
         [
             "left replication slot pgstream_app_slot",
+            "removed event trigger pgstream_ddl_command_end",
+            "removed event trigger pgstream_sql_drop",
+            "removed event trigger pgstream_table_rewrite",
             "left publication pgstream_app",
             "left replica identity \"public\".\"b\"",
             "removed schema pgstream",

@@ -152,7 +152,7 @@ fn not_null(plan: &mut Plan, table: &str, was: &Column, is: &Column) {
     match (&was.not_null_constraint, &is.not_null_constraint) {
         (Some(before), Some(now)) => {
             let constraint = quote_ident(&now.name);
-            if before.name != now.name && !(is.inherited && !now.local) {
+            if (now.local || !is.inherited) && before.name != now.name {
                 let old = quote_ident(&before.name);
                 plan.define.push(format!("ALTER TABLE {table} RENAME CONSTRAINT {old} TO {constraint}"));
             }
@@ -164,17 +164,16 @@ fn not_null(plan: &mut Plan, table: &str, was: &Column, is: &Column) {
                 plan.define.push(format!("ALTER TABLE {table} ALTER CONSTRAINT {constraint} {inherit}"));
             }
         }
-        (None, Some(now)) if !was.not_null => {
-            // A child's comes with the parent's.
-            if now.local || !is.inherited {
-                let no_inherit = if now.no_inherit { " NO INHERIT" } else { "" };
-                let valid = if now.valid { "" } else { " NOT VALID" };
-                plan.define.push(format!(
-                    "ALTER TABLE {table} ADD CONSTRAINT {} NOT NULL {name}{no_inherit}{valid}",
-                    quote_ident(&now.name)
-                ));
-            }
+        (None, Some(now)) if !was.not_null && (now.local || !is.inherited) => {
+            let no_inherit = if now.no_inherit { " NO INHERIT" } else { "" };
+            let valid = if now.valid { "" } else { " NOT VALID" };
+            plan.define.push(format!(
+                "ALTER TABLE {table} ADD CONSTRAINT {} NOT NULL {name}{no_inherit}{valid}",
+                quote_ident(&now.name)
+            ));
         }
+        // A child's comes with the parent's.
+        (None, Some(_)) if !was.not_null => {}
         _ if !was.not_null && is.not_null => plan.define.push(format!("{alter} SET NOT NULL")),
         _ if was.not_null && !is.not_null => plan.define.push(format!("{alter} DROP NOT NULL")),
         _ => {}

@@ -76,7 +76,8 @@ DECLARE
     t record;
 BEGIN
     SELECT c.relreplident, n.nspname, c.relname,
-           EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS keyed,
+           -- A deferrable key does not identify rows.
+           EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate) AS keyed,
            EXISTS (SELECT FROM pgstream.replica_identities r WHERE r.table_oid = c.oid) AS ours
       INTO t
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -232,7 +233,8 @@ BEGIN
     PERFORM pgstream.ddl_write(command, coalesce(differences, '[]') || pgstream.ddl_others());
     IF command IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE SCHEMA') THEN
         PERFORM pgstream.ddl_identify((d->>'id')::oid) FROM jsonb_array_elements(differences) AS d
-          WHERE d->>'class' = 'table' AND d->'is' <> 'null';
+          WHERE d->>'class' = 'table' AND d->'is' <> 'null'
+            AND d #> '{was,constraints}' IS DISTINCT FROM d #> '{is,constraints}';
     END IF;
 END $$;
 
@@ -279,10 +281,15 @@ BEGIN
         WHEN OTHERS THEN
             IF current_setting('pgstream.capture_failure', true) = 'error' THEN RAISE; END IF;
             GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, context = PG_EXCEPTION_CONTEXT;
-            INSERT INTO pgstream.schema_log (command, objects, query, failure)
-            VALUES (TG_TAG, '[]', pgstream.ddl_redacted(current_query()), concat_ws(E'\n', problem, nullif(detail, ''),
-                    (SELECT string_agg(line, E'\n') FROM regexp_split_to_table(context, E'\n') AS line WHERE line LIKE 'PL/pgSQL%')));
-            RAISE WARNING 'pgstream: the stream will stop at this %: it could not be described (%)', TG_TAG, problem;
+            BEGIN
+                INSERT INTO pgstream.schema_log (command, objects, query, failure)
+                VALUES (TG_TAG, '[]', pgstream.ddl_redacted(current_query()), concat_ws(E'\n', problem, nullif(detail, ''),
+                        (SELECT string_agg(line, E'\n') FROM regexp_split_to_table(context, E'\n') AS line
+                          WHERE line LIKE 'PL/pgSQL%')));
+                RAISE WARNING 'pgstream: the stream will stop at this %: it could not be described (%)', TG_TAG, problem;
+            EXCEPTION WHEN OTHERS THEN
+                RAISE WARNING 'pgstream: this % is not recorded (%): run pgstream-aws init', TG_TAG, SQLERRM;
+            END;
     END;
 END $$;
 
@@ -332,5 +339,19 @@ BEGIN
     END LOOP;
 END $$;
 
--- The role that replicates reads whether a table is still as a change left it.
+-- Default privileges may have granted more than is good.
+DO $$
+DECLARE
+    grantee text;
+BEGIN
+    FOR grantee IN
+        SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+          FROM pg_class c, aclexplode(c.relacl) a
+         WHERE c.oid = 'pgstream.ddl_objects'::regclass AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('REVOKE ALL ON TABLE pgstream.ddl_objects FROM %s', grantee);
+    END LOOP;
+END $$;
+
+-- The role that replicates copies tables again, and reads what they look like.
 GRANT SELECT ON pgstream.ddl_objects TO PUBLIC;

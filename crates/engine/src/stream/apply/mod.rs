@@ -174,7 +174,12 @@ impl Applier {
             self.execute("BEGIN; SET CONSTRAINTS ALL DEFERRED").await?;
             self.open = true;
         }
-        self.schema.apply(&self.client, ddl).await?;
+        if let Err(error) = self.schema.apply(&self.client, ddl).await {
+            if error.class() != Class::Transient && self.execute("ROLLBACK").await.is_ok() {
+                self.schema.note_failure(&self.client, ddl, &error).await;
+            }
+            return Err(error);
+        }
         self.tables.unload();
         Ok(())
     }

@@ -95,6 +95,22 @@ impl Replay {
         Ok(())
     }
 
+    /// Leaves a note of why the stream stops here, after the transaction was rolled back. The error itself is what counts.
+    pub async fn note_failure(&self, client: &Client, ddl: &Ddl, error: &Error) {
+        let objects: Vec<String> = ddl.record.changes.iter().map(Change::describe).collect();
+        let noted = client
+            .execute(
+                "INSERT INTO pgstream.ddl_applied (slot_name, id, command, objects, state, notes)
+                 VALUES ($1, $2, $3, $4, 'failed', ARRAY[$5])
+                 ON CONFLICT (slot_name, id) DO UPDATE SET state = 'failed', notes = ARRAY[$5], applied_at = now()",
+                &[&self.slot, &ddl.record.id, &ddl.record.command, &objects, &error.to_string()],
+            )
+            .await;
+        if let Err(error) = noted {
+            tracing::debug!(%error, "the failure was not noted");
+        }
+    }
+
     /// A followed table whose rows the target cannot compute.
     fn to_copy(&self, change: &Change) -> Option<TableName> {
         let Change::Table(Versions { was, is: Some(is), must_copy, filled, .. }) = change else { return None };
@@ -141,7 +157,8 @@ impl Replay {
         let commit = ddl.commit;
         let found = client
             .execute(
-                "UPDATE pgstream.ddl_applied SET commit_lsn = $3, applied_at = now() WHERE slot_name = $1 AND id = $2",
+                "UPDATE pgstream.ddl_applied SET commit_lsn = $3, applied_at = now()
+                  WHERE slot_name = $1 AND id = $2 AND state = 'skipped'",
                 &[&self.slot, &ddl.record.id, &commit],
             )
             .await
@@ -164,7 +181,9 @@ impl Replay {
         client
             .execute(
                 "INSERT INTO pgstream.ddl_applied (slot_name, id, command, objects, state, notes, commit_lsn)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)
+                 ON CONFLICT (slot_name, id) DO UPDATE
+                    SET objects = $4, state = $5, notes = $6, commit_lsn = $7, applied_at = now()",
                 &[&self.slot, &ddl.record.id, &ddl.record.command, &objects, &state, &notes, &ddl.commit],
             )
             .await

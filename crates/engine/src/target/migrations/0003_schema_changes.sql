@@ -17,10 +17,10 @@ CREATE TABLE pgstream.ddl_applied (
     id                 bigint      NOT NULL,
     command            text        NOT NULL,
     objects            text[]      NOT NULL,
-    state              text        NOT NULL CHECK (state IN ('applied', 'ignored', 'skipped')),
-    -- what could not be carried over and does not concern rows, e.g. an owner that does not exist here
+    state              text        NOT NULL CHECK (state IN ('applied', 'ignored', 'skipped', 'failed')),
+    -- what could not be carried over and does not concern rows, e.g. an owner that does not exist here; or why it failed
     notes              text[]      NOT NULL DEFAULT '{}',
-    -- null for a change that is to be skipped and has not come yet
+    -- null while it is not dealt with: it failed, or is to be skipped and has not come yet
     commit_lsn         pg_lsn,
     applied_at         timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (slot_name, id)

@@ -7,6 +7,7 @@ mod constraints;
 mod indexes;
 mod others;
 mod partitions;
+mod random;
 mod rows;
 mod tables;
 mod views;
