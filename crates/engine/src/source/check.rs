@@ -214,7 +214,10 @@ async fn probe(server: &Server, facts: &Facts) -> Result<String, Box<Problem>> {
 fn replication_fix(role: &str, facts: &Facts) -> String {
     match facts.rds_logical {
         Some(_) => format!("GRANT rds_replication TO {role};"),
-        None => format!("ALTER ROLE {role} REPLICATION; and a line of pg_hba.conf that lets it in"),
+        None => format!(
+            "ALTER ROLE {role} REPLICATION; and a line of pg_hba.conf that lets it in (on RDS and Aurora: GRANT \
+             rds_replication TO {role})"
+        ),
     }
 }
 
