@@ -319,20 +319,6 @@ pub(super) const CHECKS: &[Check] = &[
         ),
     },
     Check {
-        id: "replication.plugin",
-        category: Replication,
-        side: Source,
-        severity: Error,
-        why: "changes are decoded by pgoutput, and the server hands them out by the plugins that it lists only",
-        applies: Plan::follows,
-        ask: Rows(
-            "SELECT NULL, NULL, format('output_plugin_libraries is %L, without pgoutput', setting),
-                    'ALTER SYSTEM SET output_plugin_libraries to a list with pgoutput; SELECT pg_reload_conf(); (RDS: in the parameter group)'
-             FROM pg_settings
-             WHERE name = 'output_plugin_libraries' AND NOT regexp_split_to_array(setting, '[ ,\"]+') && '{pgoutput,*}'",
-        ),
-    },
-    Check {
         id: "replication.wal_limit",
         category: Replication,
         side: Source,
