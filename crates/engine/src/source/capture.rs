@@ -5,6 +5,7 @@
 //! ```
 //! The second time is for transactions that began before there were triggers: creating the slot waited for them.
 
+use pgstream_config::pattern::TableFilter;
 use pgstream_postgres::{Client, Server};
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +76,36 @@ pub(crate) async fn refresh(client: &mut Client, server: &Server, cancel: &Cance
         describe(client, server, "", cancel).await?;
     }
     Ok(())
+}
+
+/// Tells the capture which new tables join a publication that is a list.
+pub(crate) async fn follow(client: &mut Client, publication: &str, filter: &TableFilter) -> Result<(), Error> {
+    let failed = client.failed("recording which tables are followed");
+    let mut rows: Vec<(&str, Option<&str>, Option<&str>)> = vec![("all", None, None)];
+    for (list, patterns) in
+        [("include", &filter.include), ("exclude", &filter.exclude), ("schema_only", &filter.schema_only)]
+    {
+        rows.extend(patterns.iter().map(|pattern| (list, pattern.schema.as_deref(), pattern.table.as_deref())));
+    }
+    let lists: Vec<&str> = rows.iter().map(|row| row.0).collect();
+    let schemas: Vec<Option<&str>> = rows.iter().map(|row| row.1).collect();
+    let tables: Vec<Option<&str>> = rows.iter().map(|row| row.2).collect();
+    let write = async {
+        let tx = client.transaction().await?;
+        tx.execute("DELETE FROM pgstream.ddl_followed WHERE publication = $1", &[&publication]).await?;
+        tx.execute(
+            "INSERT INTO pgstream.ddl_followed (publication, list, schema_name, table_name)
+             SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[])",
+            &[&publication, &lists, &schemas, &tables],
+        )
+        .await?;
+        tx.commit().await
+    };
+    match write.await {
+        // The one who installed it has said so.
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(()),
+        written => Ok(written.map_err(failed)?),
+    }
 }
 
 /// Runs `first` and describes everything, in one transaction; false when the role may not.

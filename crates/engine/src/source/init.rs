@@ -92,6 +92,7 @@ pub async fn init(
                 );
             }
         }
+        capture::follow(&mut client, &names.publication, &settings.tables).await?;
         let publish = Publish { server: done.server.clone(), name: &names.publication, plan: &plan, cancel };
         publish.run(&mut client, &mut say).await?;
         if done.steps.iter().any(|step| step.object == Object::ReplicaIdentity) {

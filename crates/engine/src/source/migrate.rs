@@ -28,8 +28,16 @@ const MIGRATIONS: &[Migration] = &[
 pub(crate) const LATEST: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
 /// Tables and sequences that the migrations make; what `destroy` removes.
-pub(crate) const RELATIONS: &[&str] =
-    &["schema_log", "table_ids", "ddl_objects", "replication_slots", "replica_identities", "migrations", "xid_serial"];
+pub(crate) const RELATIONS: &[&str] = &[
+    "schema_log",
+    "table_ids",
+    "ddl_objects",
+    "ddl_followed",
+    "replication_slots",
+    "replica_identities",
+    "migrations",
+    "xid_serial",
+];
 
 /// What is there before the migrations run.
 #[derive(Debug, Clone, PartialEq, Eq)]

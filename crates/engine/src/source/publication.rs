@@ -300,7 +300,7 @@ pub(crate) fn warnings(name: &str, plan: &Plan, tables: &Tables, filter: &TableF
              key fail until it has a replica identity (`ALTER TABLE … REPLICA IDENTITY FULL`, or run init again)"
                 .to_owned(),
         );
-    } else if !all {
+    } else if !all && !captured {
         warnings.push(format!(
             "publication {} is a list of tables: a table created from now on is followed after the next init",
             quote_ident(name)

@@ -76,7 +76,7 @@ CREATE FUNCTION pgstream.ddl_columns(whole oid) RETURNS jsonb
                'statistics', nullif(coalesce((to_jsonb(a)->>'attstattarget')::int, -1), -1),
                'options', a.attoptions,
                'local', a.attislocal, 'inherited', a.attinhcount > 0,
-               'grants', pgstream.ddl_grants(a.attacl, 'c', 0::oid),
+               'grants', CASE WHEN a.attacl IS NULL THEN '[]' ELSE pgstream.ddl_grants(a.attacl, 'c', 0::oid) END,
                'comment', col_description(a.attrelid, a.attnum)) ORDER BY a.attnum), '[]')
       FROM pg_attribute a
       JOIN pg_type t ON t.oid = a.atttypid
@@ -104,7 +104,8 @@ CREATE FUNCTION pgstream.ddl_indexes(whole oid) RETURNS jsonb
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN (
     SELECT coalesce(jsonb_agg(jsonb_build_object(
                'id', c.oid::bigint, 'name', c.relname, 'definition', pg_get_indexdef(c.oid), 'unique', i.indisunique,
-               'constraint', EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = c.oid AND k.contype IN ('p', 'u', 'x')),
+               'constraint', EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = whole AND k.conindid = c.oid
+                                          AND k.contype IN ('p', 'u', 'x')),
                'partitioned', c.relkind = 'I', 'valid', i.indisvalid, 'clustered', i.indisclustered, 'options', c.reloptions,
                'parent', (SELECT inhparent::regclass::text FROM pg_inherits WHERE inhrelid = c.oid),
                'statistics', (SELECT jsonb_object_agg(a.attnum, (to_jsonb(a)->>'attstattarget')::int) FROM pg_attribute a

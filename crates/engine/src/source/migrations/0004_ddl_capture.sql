@@ -69,6 +69,53 @@ CREATE FUNCTION pgstream.ddl_must_copy(rewritten integer, old jsonb, new jsonb) 
     RETURN (rewritten & 2) <> 0 OR ((rewritten & 4) <> 0 AND NOT pgstream.ddl_casts_alike(old, new));
 END $$;
 
+-- Which tables a publication by list is meant to have, as the configuration says; null stands for any name.
+CREATE TABLE pgstream.ddl_followed (
+    publication  text  NOT NULL,
+    list         text  NOT NULL CHECK (list IN ('all', 'include', 'exclude', 'schema_only')),
+    schema_name  text,
+    table_name   text
+);
+
+-- Exclusion beats a table that is listed by name, that beats a wildcard of schema-only tables, and that one of listed ones.
+CREATE FUNCTION pgstream.ddl_is_followed(of_publication text, of_schema text, of_table text) RETURNS boolean
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    lists text[];
+    named text[];
+BEGIN
+    SELECT array_agg(f.list), array_agg(f.list) FILTER (WHERE f.schema_name IS NOT NULL AND f.table_name IS NOT NULL)
+      INTO lists, named
+      FROM pgstream.ddl_followed f
+     WHERE f.publication = of_publication AND coalesce(f.schema_name, of_schema) = of_schema
+       AND coalesce(f.table_name, of_table) = of_table;
+    RETURN CASE
+        WHEN 'exclude' = ANY (lists) OR 'schema_only' = ANY (named) THEN false
+        WHEN 'include' = ANY (named) THEN true
+        WHEN 'schema_only' = ANY (lists) THEN false
+        ELSE coalesce('include' = ANY (lists), false) OR (EXISTS (
+                 SELECT FROM pgstream.ddl_followed f WHERE f.publication = of_publication) AND NOT EXISTS (
+                 SELECT FROM pgstream.ddl_followed f WHERE f.publication = of_publication AND f.list = 'include'))
+    END;
+END $$;
+
+-- A new table joins the publications that are lists and are meant to have it, before it has a row.
+CREATE FUNCTION pgstream.ddl_publish(whole oid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    publication name;
+BEGIN
+    FOR publication IN
+        SELECT p.pubname FROM pg_publication p, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.oid = whole AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT p.puballtables
+           AND pgstream.ddl_is_followed(p.pubname, n.nspname, c.relname)
+           AND NOT EXISTS (SELECT FROM pg_publication_rel r
+                            WHERE r.prpubid = p.oid AND (r.prrelid = whole OR r.prrelid IN (SELECT pg_partition_ancestors(whole))))
+    LOOP
+        EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %s', publication, whole::regclass);
+    END LOOP;
+END $$;
+
 -- An UPDATE of a published table without a key is refused: it gets REPLICA IDENTITY FULL, until it has a key.
 CREATE FUNCTION pgstream.ddl_identify(whole oid) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -81,7 +128,9 @@ BEGIN
            EXISTS (SELECT FROM pgstream.replica_identities r WHERE r.table_oid = c.oid) AS ours
       INTO t
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.oid = whole AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p';
+     WHERE c.oid = whole AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p'
+       AND EXISTS (SELECT FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid
+                    WHERE p.puballtables OR r.prrelid = whole OR r.prrelid IN (SELECT pg_partition_ancestors(whole)));
     IF NOT FOUND THEN RETURN; END IF;
     IF t.relreplident = 'd' AND NOT t.keyed THEN
         INSERT INTO pgstream.replica_identities (table_oid, schema_name, table_name, previous)
@@ -232,6 +281,8 @@ BEGIN
     END IF;
     PERFORM pgstream.ddl_write(command, coalesce(differences, '[]') || pgstream.ddl_others());
     IF command IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE SCHEMA') THEN
+        PERFORM pgstream.ddl_publish((d->>'id')::oid) FROM jsonb_array_elements(differences) AS d
+          WHERE d->>'class' = 'table' AND d->'was' = 'null';
         PERFORM pgstream.ddl_identify((d->>'id')::oid) FROM jsonb_array_elements(differences) AS d
           WHERE d->>'class' = 'table' AND d->'is' <> 'null'
             AND d #> '{was,constraints}' IS DISTINCT FROM d #> '{is,constraints}';
@@ -342,14 +393,16 @@ END $$;
 -- Default privileges may have granted more than is good.
 DO $$
 DECLARE
-    grantee text;
+    granted record;
 BEGIN
-    FOR grantee IN
-        SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+    FOR granted IN
+        SELECT DISTINCT c.oid::regclass AS relation,
+               CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee
           FROM pg_class c, aclexplode(c.relacl) a
-         WHERE c.oid = 'pgstream.ddl_objects'::regclass AND a.grantee <> c.relowner
+         WHERE c.relnamespace = 'pgstream'::regnamespace AND c.relname IN ('ddl_objects', 'ddl_followed')
+           AND a.grantee <> c.relowner
     LOOP
-        EXECUTE format('REVOKE ALL ON TABLE pgstream.ddl_objects FROM %s', grantee);
+        EXECUTE format('REVOKE ALL ON TABLE %s FROM %s', granted.relation, granted.grantee);
     END LOOP;
 END $$;
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pgstream_config::pipeline::ObjectTypes;
+use pgstream_config::{pattern::TableFilter, pipeline::ObjectTypes};
 use pgstream_engine::{
     source::{self, InitSettings},
     stream::{Job, Rights, SchemaChanges},
@@ -14,6 +14,7 @@ use crate::harness::{Pair, Running, server};
 
 pub struct Mirror {
     pair: Pair,
+    tables: TableFilter,
     running: Option<Running>,
     statements: AtomicU64,
 }
@@ -25,7 +26,17 @@ impl Mirror {
         Self::on(source, target).await
     }
 
+    /// Only some tables.
+    pub async fn of(tables: TableFilter) -> Self {
+        let (source, target) = pgstream_testkit::pair().await;
+        Self::filtered(source, target, tables).await
+    }
+
     pub async fn on(source: Cluster, target: Cluster) -> Self {
+        Self::filtered(source, target, TableFilter::default()).await
+    }
+
+    async fn filtered(source: Cluster, target: Cluster, tables: TableFilter) -> Self {
         let (here, there) = (source.client("app").await, target.client("app").await);
         for side in [&here, &there] {
             side.batch("CREATE TABLE public.marker (n bigint PRIMARY KEY)").await;
@@ -34,16 +45,16 @@ impl Mirror {
             here.batch(&format!("CREATE ROLE {role}")).await;
             there.batch(&format!("CREATE ROLE {role}")).await;
         }
-        let settings = InitSettings::default();
+        let settings = InitSettings { tables: tables.clone(), ..InitSettings::default() };
         source::init(&server(&source.url("app")), &settings, &CancellationToken::new(), |_| {}).await.expect("init");
         let pair = Pair::of(source, target, here, there);
-        let running = Some(Running::start(Self::job_of(&pair)));
-        Self { pair, running, statements: AtomicU64::new(0) }
+        let running = Some(Running::start(Self::job_of(&pair, &tables)));
+        Self { pair, tables, running, statements: AtomicU64::new(0) }
     }
 
-    fn job_of(pair: &Pair) -> Job {
+    fn job_of(pair: &Pair, tables: &TableFilter) -> Job {
         let rights = Rights { owner: true, privileges: true };
-        Job { schema: Some(SchemaChanges { types: ObjectTypes::All, rights }), ..pair.job() }
+        Job { schema: Some(SchemaChanges { types: ObjectTypes::All, rights }), filter: tables.clone(), ..pair.job() }
     }
 
     pub fn source(&self) -> &Client {
@@ -59,7 +70,7 @@ impl Mirror {
     }
 
     pub fn job(&self) -> Job {
-        Self::job_of(&self.pair)
+        Self::job_of(&self.pair, &self.tables)
     }
 
     /// Runs each statement on the source, in order.

@@ -1,3 +1,5 @@
+use pgstream_config::pattern::TableFilter;
+
 use super::mirror::Mirror;
 
 #[tokio::test]
@@ -58,5 +60,41 @@ async fn a_replicator_that_is_killed_at_any_time_goes_on_with_schema_changes() {
         mirror.source().batch(&format!("ALTER TABLE t DROP c{round}; UPDATE t SET v = v + 1 WHERE id % 7 = 0")).await;
     }
     mirror.is_equal().await;
+    mirror.stop().await;
+}
+
+#[tokio::test]
+async fn new_tables_join_a_publication_that_is_a_list_when_they_are_meant_to() {
+    let list = |items: &[&str]| items.iter().map(|item| item.parse().unwrap()).collect();
+    let tables = TableFilter {
+        include: list(&["public.*", "shop.*", "other.named"]),
+        exclude: list(&["shop.secret"]),
+        schema_only: list(&["shop.audit"]),
+    };
+    let mirror = Mirror::of(tables).await;
+    mirror
+        .run(&[
+            "CREATE SCHEMA shop; CREATE SCHEMA other",
+            "CREATE TABLE shop.orders (id int PRIMARY KEY); INSERT INTO shop.orders VALUES (1)",
+            "CREATE TABLE shop.keyless (id int); INSERT INTO shop.keyless VALUES (1); UPDATE shop.keyless SET id = 2",
+            "CREATE TABLE shop.secret (id int); INSERT INTO shop.secret VALUES (1); UPDATE shop.secret SET id = 2",
+            "CREATE TABLE shop.audit (id int PRIMARY KEY); INSERT INTO shop.audit VALUES (1)",
+            "CREATE TABLE shop.parts (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE shop.parts_1 PARTITION OF shop.parts DEFAULT; INSERT INTO shop.parts VALUES (1)",
+            "CREATE TABLE other.named (id int PRIMARY KEY); INSERT INTO other.named VALUES (1)",
+            "CREATE TABLE other.unnamed (id int PRIMARY KEY); INSERT INTO other.unnamed VALUES (1)",
+            "CREATE TABLE shop.filled AS SELECT 1 AS id",
+        ])
+        .await;
+    mirror.caught_up().await;
+    let there = mirror.target();
+    for (table, rows) in [("orders", 1), ("keyless", 1), ("parts", 1), ("filled", 1), ("audit", 0)] {
+        assert_eq!(there.scalar::<i64>(&format!("SELECT count(*) FROM shop.{table}")).await, rows, "{table}");
+    }
+    assert_eq!(there.scalar::<i64>("SELECT id::int8 FROM shop.keyless").await, 2);
+    assert_eq!(there.scalar::<i64>("SELECT count(*) FROM other.named").await, 1);
+    let left_out = "SELECT count(*) FROM pg_class WHERE relname IN ('secret', 'unnamed')";
+    assert_eq!(there.scalar::<i64>(left_out).await, 0);
+    let identity = "SELECT relreplident::text FROM pg_class WHERE relname = 'secret'";
+    assert_eq!(mirror.source().scalar::<String>(identity).await, "d", "what is not published is left alone");
     mirror.stop().await;
 }
