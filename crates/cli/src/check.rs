@@ -185,7 +185,10 @@ fn print(finding: &Finding) {
     for instance in &finding.instances {
         output::line(wrapped("  - ", "    ", &instance.found));
         if !instance.fix.is_empty() {
-            output::line(format_args!("    {} {}", style("fix:").cyan(), instance.fix));
+            // What is to be copied stays in one piece.
+            let typed = [";", "`", "pgstream-aws ", "aws "].iter().any(|mark| instance.fix.contains(mark));
+            let fix = if typed { instance.fix.clone() } else { wrapped("", "         ", &instance.fix) };
+            output::line(format_args!("    {} {fix}", style("fix:").cyan()));
         }
     }
     output::line(format_args!("  {} {}", style("why:").cyan(), wrapped("", "       ", &finding.why)));
