@@ -1,13 +1,15 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint matrix demo bench
+.PHONY: help setup test test-localstack lint matrix demo bench
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Fetch PostgreSQL 18 and the client tools into a cache outside the repository
 	@scripts/fetch-postgres
 
-demo: setup ## Replicate between two local servers, live (KEEP=1 leaves them running)
+demo: ## RDS, Secrets Manager and two servers on this machine: from check to proof, live (KEEP=1 leaves it running)
+	@scripts/fetch-postgres 16 18
+	@scripts/fetch-emulator
 	@echo "building pgstream-aws and the demo (a few minutes the first time)"
 	@cargo build --locked -p pgstream-aws --bin pgstream-aws --example demo
 	@KEEP="$(KEEP)" cargo run --locked -q -p pgstream-aws --example demo
@@ -26,6 +28,14 @@ test: lint ## Everything that CI checks
 	@scripts/step doctests cargo test --locked --workspace --doc --quiet
 	@scripts/step documentation env RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	@scripts/step matrix scripts/matrix
+
+# The port is LocalStack's own; LOCALSTACK_PORT moves it.
+test-localstack: ## The end-to-end tests with LocalStack in place of ministack (needs docker with compose)
+	@scripts/fetch-postgres all
+	@docker compose --file localstack/compose.yaml up --detach --wait localstack && \
+		AWS_ENDPOINT_URL="http://127.0.0.1:$${LOCALSTACK_PORT:-4566}" \
+		scripts/step tests cargo nextest run --locked --workspace --test e2e; \
+		code=$$?; docker compose --file localstack/compose.yaml down --volumes; exit $$code
 
 matrix: ## The matrix_* tests from each PostgreSQL version to the newest
 	@scripts/matrix

@@ -55,6 +55,14 @@ impl Emulator {
         if let Ok(endpoint) = env::var("AWS_ENDPOINT_URL") {
             return Ok(Self { address: loopback(&endpoint)?, _process: None });
         }
+        Self::own().await
+    }
+
+    /// Starts it, whatever the environment says.
+    ///
+    /// # Errors
+    /// It has not been fetched or does not start.
+    pub async fn own() -> Result<Self, Error> {
         let program = program();
         if !program.is_file() {
             return Err(Error::NoEmulator { path: program });

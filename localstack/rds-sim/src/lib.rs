@@ -126,6 +126,18 @@ impl Database {
         self.server.cluster.url_as(server::MASTER, server::MASTER_PASSWORD, database)
     }
 
+    /// The master user.
+    #[must_use]
+    pub fn user(&self) -> &'static str {
+        server::MASTER
+    }
+
+    /// Its password.
+    #[must_use]
+    pub fn password(&self) -> &'static str {
+        server::MASTER_PASSWORD
+    }
+
     /// The port on loopback.
     #[must_use]
     pub fn port(&self) -> u16 {

@@ -36,11 +36,13 @@ impl Load {
         self.committed.load(Relaxed)
     }
 
-    /// Lets everybody finish.
-    pub async fn stop(mut self) -> u64 {
+    /// Lets everybody finish; returns how many transactions they committed.
+    pub async fn stop(&mut self) -> Result<u64, String> {
         self.stop.store(true, Relaxed);
-        while self.customers.join_next().await.is_some() {}
-        self.committed()
+        while let Some(left) = self.customers.join_next().await {
+            left.map_err(|e| format!("a customer was turned away: {e}"))?;
+        }
+        Ok(self.committed())
     }
 }
 

@@ -1,257 +1,191 @@
-//! The story, step by step.
+//! The story, chapter by chapter.
 
 use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    path::PathBuf,
+    fs,
     time::{Duration, Instant},
 };
 
-use console::style;
 use indicatif::HumanBytes;
-use pgstream_testkit::{Client, Cluster, TableDigest, assert_sequences_not_behind, digest};
+use pgstream_testkit::{Binaries, assert_sequences_not_behind, digest};
+use tempfile::TempDir;
 
 use crate::{
+    account::{Account, DATABASE},
     load::Load,
-    replicator::{Replicator, show},
+    page::{chapter, say, typed},
+    pgstream::{Replicator, Shell, binary},
+    proof::{Times, compare},
+    watch::Watch,
 };
 
 const CUSTOMERS: u64 = 4;
 const UNDER_LOAD: Duration = Duration::from_secs(8);
-const PATIENCE: Duration = Duration::from_secs(60);
+const DOWN: Duration = Duration::from_secs(2);
 
-type Result<T> = std::result::Result<T, String>;
-
-/// What the summary says.
-#[derive(Default)]
-struct Times {
-    rows: u64,
-    bytes: u64,
-    copy: Duration,
-    streamed: u64,
-    recovery: Duration,
-    catch_up: Duration,
+/// What is there at the end of the story; dropping it ends it. The replicator goes before its servers.
+pub struct Running {
+    replicator: Replicator,
+    shell: Shell,
+    account: Account,
+    pub times: Times,
+    _directory: TempDir,
 }
 
-/// Tells it; `keep` leaves servers and replicator running.
-pub async fn tell(keep: bool) -> Result<()> {
-    let started = Instant::now();
-    let mut times = Times::default();
-    chapter("Two PostgreSQL servers");
-    let (source, target) = servers().await?;
-    let shop = source.client("shop").await;
+/// Tells it.
+pub async fn tell() -> Result<Running, String> {
+    let (started, mut times) = (Instant::now(), Times::default());
+    let directory = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let account = open(&mut times).await?;
+    let shell = account.shell(directory.path())?;
+
+    chapter("What is in the way");
+    show_configuration();
+    shell.run("check -c shop.yaml", 1).await?;
+    provision(&shell, &mut times).await?;
+
+    chapter("Prepare the source");
+    shell.run("init -c shop.yaml", 0).await?;
+    let replicator = replicate(&account, &shell, &mut times).await?;
+
+    chapter("The state of things");
+    shell.run("status -c shop.yaml", 0).await?;
+    times.total = started.elapsed();
+    Ok(Running { replicator, shell, account, times, _directory: directory })
+}
+
+async fn open(times: &mut Times) -> Result<Account, String> {
+    chapter("An AWS account on this machine");
+    say("starting ministack (Secrets Manager), rds-sim (RDS) and two PostgreSQL servers");
+    let account = Account::open().await?;
+    let (source, target) = (account.source.cluster(), account.target.cluster());
+    say(&format!("RDS      instance shop      PostgreSQL {} on port {}", source.major(), source.port()));
+    say(&format!("RDS      instance shop-new  PostgreSQL {} on port {}", target.major(), target.port()));
+    account.store_secrets().await?;
+    say("Secrets  shop/source        host, port, database, user and password");
+    say("Secrets  shop-new/master    user and password, as RDS keeps those of a master user");
+    for (name, value) in account.environment() {
+        typed(&format!("export {name}={value}"));
+    }
+    say("filling shop");
+    let shop = account.shop().await?;
     let began = Instant::now();
     shop.batch(include_str!("shop.sql")).await;
-    shop.batch("CREATE TABLE public.demo_marker (n bigint PRIMARY KEY)").await;
     let held = digest(&shop, |_| true).await;
     times.rows = held.values().map(|(rows, _)| rows.unsigned_abs()).sum();
-    times.bytes = shop.scalar::<i64>("SELECT pg_database_size('shop')").await.unsigned_abs();
+    let bytes = shop.scalar::<i64>("SELECT pg_database_size(current_database())").await.unsigned_abs();
+    let wal_level = shop.text("SHOW wal_level").await.unwrap_or_default();
     say(&format!(
-        "shop on the source: {} tables, {} rows, {} in {:.1?}",
+        "{} tables, {} rows, {}, in {:.1?}; wal_level is {wal_level}, as RDS makes a database",
         held.len(),
         times.rows,
-        HumanBytes(times.bytes),
+        HumanBytes(bytes),
         began.elapsed()
     ));
+    Ok(account)
+}
 
-    chapter("pgstream-aws init");
-    let files = Files::create(&source, &target)?;
-    let config = files.config.to_string_lossy().into_owned();
-    show(&["init", "-c", &config]).await?;
+fn show_configuration() {
+    typed("cat shop.yaml");
+    print!("{}", include_str!("shop.yaml"));
+}
 
-    chapter("pgstream-aws run: copy, then follow, while customers keep writing");
-    let load = Load::start(&source.url("shop"), CUSTOMERS).await.map_err(|e| e.to_string())?;
+async fn provision(shell: &Shell, times: &mut Times) -> Result<(), String> {
+    chapter("Provision: what would be done");
+    shell.run("provision plan shop -c shop.yaml", 0).await?;
+    chapter("Provision: do it (the server restarts)");
+    let began = Instant::now();
+    shell.run_steps("provision apply shop -c shop.yaml --yes").await?;
+    times.provision = began.elapsed();
+    chapter("Provision: is it done?");
+    shell.run("provision verify shop -c shop.yaml", 0).await
+}
+
+/// Copies, follows, is killed, comes back, and is equal.
+async fn replicate(account: &Account, shell: &Shell, times: &mut Times) -> Result<Replicator, String> {
+    chapter("Copy, then follow, while customers keep writing");
+    let mut load = Load::start(&account.url(), CUSTOMERS).await.map_err(|e| e.to_string())?;
+    let source = &account.source.cluster().client(DATABASE).await;
+    let target = &account.target.cluster().client(DATABASE).await;
+    let watch = Watch { source, target, load: &load };
     let copying = Instant::now();
-    let mut replicator = Replicator::start(&files.config, &files.log)?;
-    let followed = async {
-        let copy = target.client("shop").await;
-        watch(&mut replicator, &source, &copy, &load, "copying", || copied(&copy)).await?;
-        times.copy = copying.elapsed();
-        say(&format!("copied in {:.1?}; following", times.copy));
-        let until = Instant::now() + UNDER_LOAD;
-        watch(&mut replicator, &source, &copy, &load, "following", || async { Ok(Instant::now() >= until) }).await
-    };
-    followed.await.map_err(|e| files.explain(&e))?;
+    let mut replicator = shell.replicate()?;
+    watch.copy(&mut replicator).await?;
+    times.copy = copying.elapsed();
+    say(&format!("copied in {:.1?}", times.copy));
+    watch.follow(&mut replicator, UNDER_LOAD).await?;
 
     chapter("kill -9, and again");
     replicator.kill9().await?;
-    say("the replicator is gone; customers keep writing for 2 seconds");
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    say(&format!("the replicator is gone; customers keep writing for {DOWN:?}"));
+    tokio::time::sleep(DOWN).await;
     let restarted = Instant::now();
-    let mut replicator = Replicator::start(&files.config, &files.log)?;
-    let copy = target.client("shop").await;
-    let marker = mark(&shop, 1).await;
-    watch(&mut replicator, &source, &copy, &load, "catching up", || arrived(&copy, marker))
-        .await
-        .map_err(|e| files.explain(&e))?;
+    let mut replicator = shell.replicate()?;
+    watch.catch_up(&mut replicator, "it is back").await?;
     times.recovery = restarted.elapsed();
     say(&format!("back in step {:.1?} after the restart", times.recovery));
+    watch.follow(&mut replicator, DOWN).await?;
 
-    chapter("The proof");
+    chapter("The customers leave; the proof");
     let stopping = Instant::now();
-    times.streamed = load.stop().await;
-    let marker = mark(&shop, 2).await;
-    wait(|| arrived(&copy, marker)).await.map_err(|e| files.explain(&e))?;
+    times.streamed = load.stop().await?;
+    let watch = Watch { source, target, load: &load };
+    watch.catch_up(&mut replicator, "the customers have left").await?;
     times.catch_up = stopping.elapsed();
-    let (left, right) = tokio::join!(digest(&shop, |_| true), digest(&copy, |_| true));
+    let (left, right) = tokio::join!(digest(source, |_| true), digest(target, |_| true));
     compare(&left, &right)?;
-    show(&["status", "-c", &config]).await?;
-    if keep {
-        say(&format!("source: {}", source.url("shop")));
-        say(&format!("target: {}", target.url("shop")));
-        say(&format!("configuration: {config}"));
-        say(&format!("replicator: process {}, log {}", replicator.keep().unwrap_or_default(), files.log.display()));
-        say("Press Ctrl-C to end it all.");
-        tokio::signal::ctrl_c().await.map_err(|e| e.to_string())?;
-    }
-    replicator.stop().await.map_err(|e| files.explain(&e))?;
-    assert_sequences_not_behind(&source, &target, "shop").await;
-    say("replicator stopped (SIGTERM, exit 0); sequences are not behind");
-    summary(&times, started.elapsed());
-    Ok(())
+    Ok(replicator)
 }
 
-async fn servers() -> Result<(Cluster, Cluster)> {
-    let (source, target) =
-        tokio::try_join!(Cluster::builder().start(), Cluster::builder().start()).map_err(|e| e.to_string())?;
-    source.create_database("shop").await;
-    target.create_database("shop").await;
-    say(&format!("source: PostgreSQL {} on port {}", source.major(), source.port()));
-    say(&format!("target: PostgreSQL {} on port {}", target.major(), target.port()));
-    Ok((source, target))
-}
-
-/// The configuration and the log of the replicator.
-struct Files {
-    config: PathBuf,
-    log: PathBuf,
-    _directory: tempfile::TempDir,
-}
-
-impl Files {
-    fn create(source: &Cluster, target: &Cluster) -> Result<Self> {
-        let directory = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let config = directory.path().join("shop.yaml");
-        let yaml = format!(
-            "source:\n  postgres:\n    url: {}\n    mode: snapshot_and_replication\n    snapshot:\n      mode: full\n\
-             target:\n  postgres:\n    url: {}\n",
-            source.url("shop"),
-            target.url("shop")
-        );
-        std::fs::write(&config, yaml).map_err(|e| e.to_string())?;
-        Ok(Self { config, log: directory.path().join("replicator.log"), _directory: directory })
-    }
-
-    /// A failure, with the last lines of the replicator's log.
-    fn explain(&self, problem: &str) -> String {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        let tail = &lines[lines.len().saturating_sub(15)..];
-        format!("{problem}\n\nThe last lines of its log:\n{}", tail.join("\n"))
-    }
-}
-
-/// Shows a line a second until `done`.
-async fn watch<F>(
-    replicator: &mut Replicator,
-    source: &Cluster,
-    target: &Client,
-    load: &Load,
-    what: &str,
-    done: impl Fn() -> F,
-) -> Result<()>
-where
-    F: Future<Output = Result<bool>>,
-{
-    let source = source.client("shop").await;
-    let (began, mut shown) = (Instant::now(), Instant::now());
-    loop {
-        if done().await? {
-            return Ok(());
+impl Running {
+    /// How to look around.
+    pub fn explain(&self) -> Result<(), String> {
+        chapter("Everything is still running");
+        let passwords = self.write_passwords()?;
+        for (name, value) in self.account.environment() {
+            say(&format!("export {name}={value}"));
         }
-        replicator.check()?;
-        if began.elapsed() > PATIENCE {
-            return Err(format!("{what} took more than {PATIENCE:?}"));
+        let tools = Binaries::tool("psql").map_err(|e| e.to_string())?;
+        let directories = [binary()?, tools].map(|file| file.parent().map(|dir| dir.display().to_string()));
+        let [ours, tools] = directories.map(Option::unwrap_or_default);
+        say("unset AWS_PROFILE");
+        say(&format!("export PATH=\"{ours}:{tools}:$PATH\""));
+        say(&format!("export PGPASSFILE={passwords}"));
+        say(&format!("export PGSTREAM_CONFIG={}", self.shell.file("shop.yaml").display()));
+        println!();
+        for (what, database) in [("source", &self.account.source), ("target", &self.account.target)] {
+            let (user, port) = (database.user(), database.port());
+            say(&format!("{what}: psql postgresql://{user}@127.0.0.1:{port}/{DATABASE}"));
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        if shown.elapsed() >= Duration::from_secs(1) {
-            shown = Instant::now();
-            let end: i64 = source.scalar("SELECT (pg_current_wal_lsn() - '0/0')::int8").await;
-            let lag = applied(target).await.map(|at| HumanBytes(end.saturating_sub(at).unsigned_abs()).to_string());
-            say(&format!(
-                "{what}: {} transactions committed on the source, lag {}",
-                load.committed(),
-                lag.as_deref().unwrap_or("-")
-            ));
-        }
-    }
-}
-
-async fn wait<F: Future<Output = Result<bool>>>(done: impl Fn() -> F) -> Result<()> {
-    let began = Instant::now();
-    while !done().await? {
-        if began.elapsed() > PATIENCE {
-            return Err(format!("nothing arrived for {PATIENCE:?}"));
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
-}
-
-/// Where the target stands, in bytes of the source's WAL.
-async fn applied(target: &Client) -> Option<i64> {
-    let sql = "SELECT (commit_end_lsn - '0/0')::int8 FROM pgstream.apply_progress";
-    target.query_opt(sql, &[]).await.ok().flatten().map(|row| row.get(0))
-}
-
-async fn copied(target: &Client) -> Result<bool> {
-    let sql = "SELECT 1 FROM pgstream.snapshot_steps WHERE step = 'complete'";
-    Ok(target.query_opt(sql, &[]).await.ok().flatten().is_some())
-}
-
-/// A row after everything committed so far; when it is on the target, so is all before it.
-async fn mark(shop: &Client, n: i64) -> i64 {
-    shop.batch(&format!("INSERT INTO public.demo_marker VALUES ({n})")).await;
-    n
-}
-
-async fn arrived(target: &Client, marker: i64) -> Result<bool> {
-    let row = target.query_opt("SELECT 1 FROM public.demo_marker WHERE n = $1", &[&marker]).await;
-    Ok(row.map_err(|e| e.to_string())?.is_some())
-}
-
-fn compare(source: &BTreeMap<String, TableDigest>, target: &BTreeMap<String, TableDigest>) -> Result<()> {
-    let mut wrong = String::new();
-    for (table, left) in source {
-        let same = target.get(table) == Some(left);
-        let mark = if same { style("equal").green() } else { style("DIFFERENT").red() };
-        say(&format!("{table:<28} {:>9} rows  {mark}", left.0));
-        if !same {
-            let _ = writeln!(wrong, "{table}: {left:?} against {:?}", target.get(table));
-        }
-    }
-    if wrong.is_empty() && source.len() == target.len() {
+        let pid = self.replicator.pid().unwrap_or_default();
+        say(&format!("replicator: process {pid}, log {}", self.shell.log().display()));
+        println!();
+        say("pgstream-aws status");
+        say(&format!("kill {pid}; pgstream-aws destroy; pgstream-aws provision rollback shop"));
+        println!();
+        say("Ctrl-C ends it all.");
         Ok(())
-    } else {
-        Err(format!("the two sides differ:\n{wrong}"))
     }
-}
 
-fn summary(times: &Times, total: Duration) {
-    let rate = times.rows as f64 / times.copy.as_secs_f64();
-    println!();
-    println!("{}", style("Summary").bold());
-    println!("  copied     {:>9} rows in {:.1?} ({rate:.0} rows/s, indexes and keys included)", times.rows, times.copy);
-    println!("  streamed   {:>9} transactions while it ran", times.streamed);
-    println!("  recovered  in {:.1?} from kill -9, with customers writing", times.recovery);
-    println!("  caught up  {:.1?} after the last customer left; every table equal", times.catch_up);
-    println!("  in all     {total:.1?}");
-}
+    /// A passfile, so that passwords need not be shown.
+    fn write_passwords(&self) -> Result<String, String> {
+        use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+        let path = self.shell.file("pgpass");
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        for database in [&self.account.source, &self.account.target] {
+            let line = format!("127.0.0.1:{}:*:{}:{}\n", database.port(), database.user(), database.password());
+            file = file.and_then(|mut file| file.write_all(line.as_bytes()).map(|()| file));
+        }
+        file.map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(path.display().to_string())
+    }
 
-fn chapter(title: &str) {
-    println!("\n{}", style(title).bold().cyan());
-}
-
-fn say(line: &str) {
-    println!("  {line}");
+    /// Ends everything, in order, and looks at what only the end brings.
+    pub async fn end(self) -> Result<(), String> {
+        typed(&format!("kill {}", self.replicator.pid().unwrap_or_default()));
+        self.replicator.stop().await?;
+        let (source, target) = (self.account.source.cluster(), self.account.target.cluster());
+        assert_sequences_not_behind(source, target, DATABASE).await;
+        say("the replicator finished what it was in and ended with exit code 0; sequences are not behind");
+        Ok(())
+    }
 }

@@ -56,6 +56,33 @@ async fn user_types_arrive() {
     .await;
 }
 
+/// Composites of built-in types travel in binary form, and as elements of arrays they must stay whole.
+#[tokio::test]
+async fn many_rows_with_composites_are_applied_as_sets() {
+    let pair = pair(
+        "CREATE TYPE place AS (street text, number int); CREATE DOMAIN address AS place CHECK ((VALUE).number > 0);
+         CREATE TABLE t (id int PRIMARY KEY, before text, p place, a address, after text);
+         CREATE TABLE k (p place PRIMARY KEY, n int)",
+    )
+    .await;
+    let running = pair.stream();
+    pair.caught_up(&running).await;
+    for sql in [
+        "INSERT INTO t SELECT n, 'b', CASE n % 3 WHEN 0 THEN NULL WHEN 1 THEN ROW(NULL, NULL)::place ELSE ROW('s', n)::place END,
+            ROW('d', n)::place, 'a' FROM generate_series(1, 300) AS n",
+        "INSERT INTO k SELECT ROW('s', n)::place, n FROM generate_series(1, 300) AS n",
+        "UPDATE t SET p.street = 'changed', before = 'c', after = NULL WHERE id <= 200",
+        "UPDATE t SET p = NULL WHERE id > 100",
+        "UPDATE k SET n = -n; DELETE FROM k WHERE n < -200",
+    ] {
+        pair.here.batch(sql).await;
+        pair.caught_up(&running).await;
+    }
+    pair.assert_same().await;
+    assert_eq!(running.monitor.read().fallbacks, 0);
+    running.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn object_references_arrive_by_name() {
     let schema = "CREATE TABLE early (id int PRIMARY KEY);

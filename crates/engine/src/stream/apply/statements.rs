@@ -167,18 +167,21 @@ impl Find {
     }
 }
 
-/// `unnest($1::a[], $2::b[]) AS s(c1, c2)`.
+/// `(SELECT unnest($1::a[]) AS c1, unnest($2::b[]) AS c2) AS s`. As a function in FROM, `unnest` would take composite
+/// values apart into columns of their own.
 fn arrays(table: &TargetTable, sent: &[Sent]) -> String {
-    let parameters: Vec<String> = sent
+    let columns: Vec<String> = sent
         .iter()
         .enumerate()
-        .map(|(n, &(i, form))| match form {
-            Form::Text => format!("${}::text[]", n + 1),
-            Form::Binary => format!("${}::{}[]", n + 1, table.columns[i].type_sql),
+        .map(|(n, &(i, form))| {
+            let element = match form {
+                Form::Text => "text",
+                Form::Binary => &table.columns[i].type_sql,
+            };
+            format!("pg_catalog.unnest(${n}::{element}[]) AS c{n}", n = n + 1)
         })
         .collect();
-    let names: Vec<String> = (1..=sent.len()).map(|n| format!("c{n}")).collect();
-    format!("unnest({}) AS s({})", parameters.join(", "), names.join(", "))
+    format!("(SELECT {}) AS s", columns.join(", "))
 }
 
 fn values(table: &TargetTable, sent: &[Sent]) -> Vec<String> {
