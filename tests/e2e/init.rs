@@ -69,7 +69,7 @@ async fn what_is_in_the_way_is_listed_with_its_remedies() {
     let line: serde_json::Value = serde_json::from_str(&logged.err).unwrap();
     assert_eq!(line["code"], "source::refused");
     assert_eq!(line["problems"].as_array().unwrap().len(), 3);
-    assert_eq!(line["problems"][1]["help"], "`ALTER SYSTEM SET wal_level = logical`, then restart the server");
+    assert_eq!(line["problems"][1]["help"], "ALTER SYSTEM SET wal_level = logical; then restart the server");
     assert!(!format!("{refused:?}{logged:?}").contains("hush"), "a password was printed");
 }
 

@@ -7,6 +7,7 @@ mod replicator;
 
 mod aws;
 mod check;
+mod check_aws;
 mod crashes;
 mod credentials;
 // Full disks are made by preloading a library, which is done in the way of Linux.
@@ -25,6 +26,7 @@ mod links;
 mod managed;
 mod masters;
 mod matrix;
+mod obstacles;
 mod outages;
 mod ownership;
 mod policies;

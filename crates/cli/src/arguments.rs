@@ -57,14 +57,10 @@ pub enum Command {
     Destroy(Destroy),
     /// Show how far everything is, and what is wrong; exit code 1 when something is
     Status(Status),
-    /// Look for everything that would stand in the way; changes nothing, exit code 1 when something does
+    /// Look for everything that would stand in the way; without --fix changes nothing; exit code 1 when something does
     Check(Check),
-    /// Explain errors
-    Doctor {
-        /// What to do.
-        #[command(subcommand)]
-        command: Doctor,
-    },
+    /// Say what an error means and what to do; with -c and no text, what is wrong with the pipeline now
+    Doctor(Doctor),
     /// Copy roles, schema and rows once; goes on where an earlier copy stopped
     Snapshot(Snapshot),
     /// Copy when the mode says so, then follow until stopped
@@ -364,6 +360,18 @@ pub struct Check {
     /// Fail for warnings, too
     #[arg(long)]
     pub strict: bool,
+    /// Show and, once confirmed, run the statements that mend privileges and settings; never data, never a reboot
+    #[arg(long)]
+    pub fix: bool,
+    /// Do not ask before --fix
+    #[arg(short, long, requires = "fix")]
+    pub yes: bool,
+    /// Who runs the statements of --fix on the source, instead of source.postgres.url
+    #[arg(long, value_name = "URL", env = "PGSTREAM_SOURCE_ADMIN_URL", hide_env_values = true)]
+    pub source_admin_url: Option<String>,
+    /// Who runs the statements of --fix on the target, instead of target.postgres.url
+    #[arg(long, value_name = "URL", env = "PGSTREAM_TARGET_ADMIN_URL", hide_env_values = true)]
+    pub target_admin_url: Option<String>,
     /// Only whether servers are reached and of the right kind (switches add up)
     #[arg(long)]
     pub connectivity: bool,
@@ -388,16 +396,14 @@ pub struct Check {
 }
 
 /// `doctor`.
-#[derive(Debug, Subcommand)]
-pub enum Doctor {
-    /// Say what an error text means and what to do; exit code 1 when it is not known
-    Explain {
-        /// The text; without it, standard input is read, e.g. a log
-        text: Option<String>,
-        /// Report as JSON
-        #[arg(long)]
-        json: bool,
-    },
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 explained, or nothing is wrong; 1 not known, or something is wrong; 2 usage.")]
+pub struct Doctor {
+    /// The error, or - for standard input, e.g. a log; without it, the servers of the configuration are looked at
+    pub text: Option<String>,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `snapshot`.

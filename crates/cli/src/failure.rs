@@ -4,6 +4,7 @@ use console::style;
 use miette::Diagnostic;
 use pgstream_aws_api::{AccessError, provision};
 use pgstream_config::ConfigErrors;
+use pgstream_doctor::Diagnosis as Explanation;
 use pgstream_engine::{
     replicate, snapshot, source, stream,
     users::{Denied, Missing},
@@ -88,6 +89,13 @@ pub enum Failure {
         /// Why.
         source: std::io::Error,
     },
+    /// `doctor` was given nothing.
+    #[error("there is no error to explain, and no configuration to look at")]
+    #[diagnostic(
+        code(usage::nothing_to_explain),
+        help("give the text of an error, - and a log on standard input, or -c with a configuration")
+    )]
+    NothingToExplain,
     /// The user did not agree.
     #[error("not confirmed: nothing was changed")]
     #[diagnostic(code(usage::not_confirmed))]
@@ -132,7 +140,8 @@ impl Failure {
             | Self::StdoutSnapshot
             | Self::NobodyToAsk
             | Self::NoDatabase
-            | Self::NoTarget => 2,
+            | Self::NoTarget
+            | Self::NothingToExplain => 2,
             Self::Aws(pgstream_aws_api::Error::NoRegion) | Self::Provision(provision::Error::NotAName { .. }) => 2,
             Self::Source(source::Error::SlotName { .. }) => 2,
             _ => 1,
@@ -145,9 +154,12 @@ impl Failure {
         let help = self.help().map(|help| help.to_string());
         let causes = self.causes();
         let problems: Vec<&dyn Diagnostic> = self.related().into_iter().flatten().collect();
+        let diagnosis = self.diagnosis(code.as_deref(), &causes);
+        let advised = help.is_some() || !problems.is_empty();
         if json {
             let mut line =
                 json!({ "level": "ERROR", "message": self.to_string(), "code": code, "causes": causes, "help": help });
+            line["diagnosis"] = json!(diagnosis);
             if !problems.is_empty() {
                 line["problems"] = problems.iter().map(|problem| problem_json(*problem)).collect();
             }
@@ -169,9 +181,23 @@ impl Failure {
                 eprintln!("    {} {help}", style("fix:").cyan().for_stderr());
             }
         }
-        if let Some(help) = help {
+        if let Some(help) = &help {
             eprintln!("  {} {help}", style("help:").cyan().for_stderr());
         }
+        let Some(diagnosis) = diagnosis else { return };
+        // What the failure says by itself is nearer to what happened than the page about its code.
+        let known_by_code = code.as_deref().is_some_and(|code| code.starts_with(diagnosis.id));
+        if !known_by_code || !advised {
+            eprintln!("  {} {} [{}]", style("cause:").cyan().for_stderr(), diagnosis.cause, diagnosis.id);
+            eprintln!("  {} {}", style("fix:").cyan().for_stderr(), diagnosis.fix);
+        }
+        eprintln!("  {} {}", style("docs:").cyan().for_stderr(), diagnosis.docs);
+    }
+
+    /// What is known of it: by SQLSTATE and text for errors of servers, else by its code.
+    fn diagnosis(&self, code: Option<&str>, causes: &[String]) -> Option<Explanation> {
+        let text = [&[self.to_string()], causes].concat().join("\n");
+        pgstream_doctor::diagnose(&text, code)
     }
 
     /// The chain of causes, without those that the message above already says.

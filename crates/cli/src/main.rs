@@ -18,6 +18,7 @@ mod logs;
 mod output;
 mod progress;
 mod provision;
+mod rds;
 mod run;
 mod snapshot;
 mod status;
@@ -64,7 +65,7 @@ async fn execute(cli: &Cli, screen: &Screen, cancel: &CancellationToken) -> Resu
         Command::Destroy(arguments) => destroy::run(arguments, common, cancel).await.map(|()| true),
         Command::Status(arguments) => status::run(arguments, common).await,
         Command::Check(arguments) => Box::pin(check::run(arguments, common)).await,
-        Command::Doctor { command } => doctor::run(command),
+        Command::Doctor(arguments) => Box::pin(doctor::run(arguments, common)).await,
         Command::Snapshot(arguments) => Box::pin(snapshot::run(arguments, common, screen, cancel)).await.map(|()| true),
         Command::Run(arguments) => Box::pin(run::run(arguments, common, screen, cancel)).await.map(|()| true),
         Command::Ddl(command) => Box::pin(ddl::run(command, common)).await,

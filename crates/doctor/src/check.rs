@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::run::Plan;
+use crate::plan::Plan;
 
 /// What a check is about; each has a switch on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

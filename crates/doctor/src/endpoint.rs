@@ -1,6 +1,6 @@
 //! What the name of a host tells: endpoints of RDS and Aurora that cannot be used, found without asking anybody.
 
-use crate::check::Side;
+use crate::check::{Category, Severity, Side};
 
 /// Ports on which a pooler usually listens.
 const POOLER_PORTS: [u16; 1] = [6432];
@@ -12,6 +12,17 @@ pub(crate) struct EndpointCheck {
     pub(crate) found: &'static str,
     pub(crate) fix: &'static str,
     pub(crate) matches: fn(&str, u16) -> bool,
+}
+
+impl EndpointCheck {
+    pub(crate) fn category(&self) -> Category {
+        if self.id.starts_with("aws.") { Category::Aws } else { Category::Connectivity }
+    }
+
+    /// A port proves less than a name.
+    pub(crate) fn severity(&self) -> Severity {
+        if self.id.starts_with("aws.") { Severity::Error } else { Severity::Warning }
+    }
 }
 
 /// The catalogue of endpoints. Each is an error on either side, where a session must stay with one writable server.
@@ -61,7 +72,7 @@ pub(crate) fn wrong<'a>(
     found
 }
 
-fn is_rds(host: &str) -> bool {
+pub(crate) fn is_rds(host: &str) -> bool {
     let host = host.trim_end_matches('.');
     host.ends_with(".rds.amazonaws.com") || host.ends_with(".rds.amazonaws.com.cn")
 }

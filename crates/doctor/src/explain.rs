@@ -1,53 +1,102 @@
-//! From the text of an error to its cause and fix.
+//! From an error to its cause and fix.
 //!
 //! ```text
-//!  text, or a log ──lines──> first diagnosis of the catalogue whose marks are all in one line ──> cause, fix
+//!  text, or a log ──events──> SQLSTATE, message, detail, hint ──> first diagnosis of the catalogue that fits ─┐
+//!  Failure of a command ──────> the same                              or the code's row in the documentation ─┴─> cause, fix
 //! ```
 //!
-//! Texts are matched only here, where nothing but text is given; the program itself decides by SQLSTATE. More particular
-//! diagnoses stand before more general ones.
+//! The SQLSTATE decides first: a text that looks right with a code that the diagnosis is not raised under is something else.
+//! What servers translate is matched by names and codes where there are any. More particular diagnoses stand before more
+//! general ones.
 
 mod catalogue;
+mod codes;
+mod events;
 
 use std::collections::HashSet;
 
 use serde::Serialize;
 
+use events::Event;
+
 /// What an error means.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnosis {
-    /// Stable name.
+    /// Stable name: of the catalogue of errors of servers, or a code of this program.
     pub id: &'static str,
     /// Why it happens.
     pub cause: &'static str,
     /// What to do.
     pub fix: &'static str,
-    /// All of one of these are in the text, in lower case.
-    #[serde(skip)]
-    marks: &'static [&'static [&'static str]],
+    /// Where the documentation says more.
+    pub docs: String,
 }
 
-impl Diagnosis {
-    fn fits(&self, lower: &str) -> bool {
-        self.marks.iter().any(|marks| marks.iter().all(|mark| lower.contains(mark)))
+/// An error of servers and tools that is known.
+struct Known {
+    id: &'static str,
+    /// SQLSTATEs under which it is raised; empty where it is not an error of a server, or under any.
+    states: &'static [&'static str],
+    /// All of one of these are in the text, in lower case. An empty one fits every text with one of the states.
+    marks: &'static [&'static [&'static str]],
+    cause: &'static str,
+    fix: &'static str,
+}
+
+impl Known {
+    fn fits(&self, event: &Event) -> bool {
+        let by_state = match &event.state {
+            Some(state) if !self.states.is_empty() => match self.states.contains(&state.as_str()) {
+                true => true,
+                false => return false,
+            },
+            _ => false,
+        };
+        self.marks.iter().any(|marks| match marks.is_empty() {
+            true => by_state,
+            false => marks.iter().all(|mark| event.text.contains(mark)),
+        })
+    }
+
+    fn diagnosis(&self) -> Diagnosis {
+        let docs = format!("docs/troubleshooting.md#{}", self.id);
+        Diagnosis { id: self.id, cause: self.cause, fix: self.fix, docs }
     }
 }
 
-/// All that is known.
-#[must_use]
-pub fn diagnoses() -> &'static [Diagnosis] {
-    catalogue::DIAGNOSES
+fn known(event: &Event) -> Option<Diagnosis> {
+    catalogue::DIAGNOSES.iter().find(|known| known.fits(event)).map(Known::diagnosis)
 }
 
-/// What is known of the errors in a text, in the order in which they come, each once.
+/// What is known of the errors in a text or log, in the order in which they come, each once.
 #[must_use]
-pub fn explain(text: &str) -> Vec<&'static Diagnosis> {
+pub fn explain(text: &str) -> Vec<Diagnosis> {
     let mut seen = HashSet::new();
-    let known = text.lines().filter_map(|line| {
-        let lower = line.to_lowercase();
-        catalogue::DIAGNOSES.iter().find(|diagnosis| diagnosis.fits(&lower))
+    let found = events::events(text).into_iter().flat_map(|event| match known(&event) {
+        Some(diagnosis) => vec![diagnosis],
+        None => codes::written_in(&event.text).collect(),
     });
-    known.filter(|diagnosis| seen.insert(diagnosis.id)).collect()
+    found.filter(|diagnosis| seen.insert(diagnosis.id)).collect()
+}
+
+/// What is known of one failure, with its code, where it has one.
+#[must_use]
+pub fn diagnose(text: &str, code: Option<&str>) -> Option<Diagnosis> {
+    known(&Event::one(text)).or_else(|| codes::lookup(code?))
+}
+
+/// The catalogue as a part of docs/troubleshooting.md.
+#[must_use]
+pub fn diagnoses() -> String {
+    let mut text = String::new();
+    for known in catalogue::DIAGNOSES {
+        let states: Vec<String> = known.states.iter().map(|state| format!("`{state}`")).collect();
+        let states = if states.is_empty() { String::new() } else { format!(" ({})", states.join(", ")) };
+        text.push_str(&format!("### {}\n\nCause: {}{states}.\n\nFix: {}.\n\n", known.id, known.cause, known.fix));
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
 }
 
 #[cfg(test)]
@@ -61,7 +110,7 @@ mod tests {
     #[test]
     fn marks_are_lower_case_and_names_unique() {
         let mut seen = HashSet::new();
-        for diagnosis in diagnoses() {
+        for diagnosis in catalogue::DIAGNOSES {
             assert!(seen.insert(diagnosis.id), "{}", diagnosis.id);
             for mark in diagnosis.marks.iter().copied().flatten() {
                 assert_eq!(*mark, mark.to_lowercase(), "{}", diagnosis.id);
@@ -106,6 +155,33 @@ mod tests {
         ] {
             assert_eq!(id(text), Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn the_sqlstate_decides_before_the_text() {
+        for (text, expected) in [
+            ("FATAL:  53300: désolé, trop de clients sont déjà connectés", Some("too_many_connections")),
+            ("ERROR:  42501: droit refusé pour la table pg_authid (permission denied)", Some("pg_authid")),
+            ("ERROR:  42501: droit refusé", Some("permission")),
+            ("ERROR:  42P01: relation \"no space left on device\" does not exist", None),
+            ("ERROR:  53100: n'a pas pu étendre le fichier", Some("disk_full")),
+            (
+                "FATAL:  53300: number of requested standby connections exceeds max_wal_senders (currently 1)",
+                Some("no_free_sender"),
+            ),
+        ] {
+            assert_eq!(id(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn codes_of_this_program_are_explained_by_the_page() {
+        assert_eq!(id("error[stream::conflict]: a row is in the way"), Some("stream::conflict"));
+        assert_eq!(diagnose("a row", Some("stream::conflict")).map(|it| it.id), Some("stream::conflict"));
+        assert_eq!(
+            diagnose("x (SQLSTATE 53100)", Some("pgstream::postgres::sql(53100)")).map(|it| it.id),
+            Some("disk_full")
+        );
     }
 
     #[test]

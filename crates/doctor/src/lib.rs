@@ -3,9 +3,11 @@
 //! ```text
 //!  source ─┐                      ┌─ a query that lists what is wrong
 //!  target ─┼─> catalogue of checks┼─ a comparison of both sides         ──> Report { findings }
-//!  URLs   ─┘                      └─ a statement tried and rolled back
+//!  URLs   ─┤                      └─ a statement tried and rolled back
+//!  RDS API ┘
 //!
-//!  error text ──> explain() ──> Diagnosis { cause, fix }
+//!  error text, log ──> explain()  ─┐
+//!  a failure       ──> diagnose() ─┴─> Diagnosis { cause, fix, docs }
 //! ```
 //!
 //! Checks change nothing: sessions read, and what is tried is rolled back. A check that could not be made is a finding by
@@ -15,12 +17,21 @@ mod catalogue;
 mod check;
 mod endpoint;
 mod explain;
+mod fix;
+mod live;
+mod machine;
+mod plan;
+mod rds;
 mod reference;
 mod report;
 mod run;
 
 pub use check::{Category, Severity, Side};
-pub use explain::{Diagnosis, diagnoses, explain};
+pub use explain::{Diagnosis, diagnose, diagnoses, explain};
+pub use fix::{Applied, Fix, apply, fixes};
+pub use live::{Examination, examine};
+pub use plan::Plan;
+pub use rds::Rds;
 pub use reference::reference;
 pub use report::{Finding, Instance, Report};
-pub use run::{Plan, check};
+pub use run::check;

@@ -1,6 +1,6 @@
-//! docs/checks.md, from the catalogue.
+//! docs/checks.md and a part of docs/troubleshooting.md, from the catalogues.
 
-use crate::{catalogue, endpoint};
+use crate::{Rds, Severity, catalogue, endpoint, machine};
 
 /// One paragraph per check, in the order of the catalogue.
 #[must_use]
@@ -10,20 +10,32 @@ pub fn reference() -> String {
         text.push_str(&format!("### {id}\n\n{kind}. Why: {why}.\n\n"));
     };
     for check in endpoint::ENDPOINTS {
-        let severity = if check.id.starts_with("aws.") { "Error" } else { "Warning" };
-        paragraph(check.id, &format!("{severity}, by the name of the host. Fix: {}", check.fix), check.why);
+        paragraph(
+            check.id,
+            &format!("{}, by the name of the host. Fix: {}", word(check.severity()), check.fix),
+            check.why,
+        );
+    }
+    for check in Rds::ALL {
+        paragraph(check.id(), &format!("{}, by the RDS API", word(check.severity())), check.why());
+    }
+    for check in &machine::CHECKS {
+        paragraph(check.id, &format!("{}, from this machine", word(check.severity)), check.why);
     }
     for check in catalogue::all() {
-        let severity = match check.severity {
-            crate::Severity::Error => "Error",
-            crate::Severity::Warning => "Warning",
-            crate::Severity::Notice => "Notice",
-        };
-        paragraph(check.id, &format!("{severity}, {}", check.side.name()), check.why);
+        paragraph(check.id, &format!("{}, {}", word(check.severity), check.side.name()), check.why);
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
     text
+}
+
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "Error",
+        Severity::Warning => "Warning",
+        Severity::Notice => "Notice",
+    }
 }
 
 #[cfg(test)]
@@ -43,16 +55,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_reference_of_checks_is_current() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/checks.md");
+    /// The page is what stands before the mark, and what is generated.
+    fn assert_current(name: &str, generated: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
         let page = fs::read_to_string(&path).unwrap();
         let (head, _) = page.split_once(BEGIN).unwrap();
-        let right = format!("{head}{BEGIN}\n{}", reference());
+        let right = format!("{head}{BEGIN}\n{generated}");
         if std::env::var_os("UPDATE_DOCS").is_some() {
             fs::write(&path, right).unwrap();
         } else {
             assert_eq!(page, right, "UPDATE_DOCS=1 cargo nextest run -p pgstream-doctor reference");
         }
+    }
+
+    #[test]
+    fn the_reference_of_checks_is_current() {
+        assert_current("checks.md", &reference());
+    }
+
+    #[test]
+    fn the_reference_of_diagnoses_is_current() {
+        assert_current("troubleshooting.md", &crate::diagnoses());
     }
 }

@@ -1,19 +1,44 @@
 //! What was found.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::check::{Category, Severity, Side};
 
 /// Everything that was found, worst first.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// How many checks were made.
     pub checked: usize,
+    /// The same by category.
+    pub categories: BTreeMap<Category, usize>,
     /// What they found; empty when nothing is in the way.
     pub findings: Vec<Finding>,
 }
 
 impl Report {
+    /// Adds what was made elsewhere.
+    pub fn add(&mut self, category: Category, checked: usize, findings: Vec<Finding>) {
+        self.made(category, checked);
+        self.findings.extend(findings);
+        self.sort();
+    }
+
+    /// So many checks of a category were made.
+    pub(crate) fn made(&mut self, category: Category, checked: usize) {
+        if checked == 0 {
+            return;
+        }
+        self.checked += checked;
+        *self.categories.entry(category).or_default() += checked;
+    }
+
+    /// Worst first, then by category.
+    pub(crate) fn sort(&mut self) {
+        self.findings.sort_by_key(|finding| (finding.severity, finding.category));
+    }
+
     /// Whether nothing found makes the command fail.
     #[must_use]
     pub fn passes(&self, strict: bool) -> bool {

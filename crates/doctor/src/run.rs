@@ -2,99 +2,21 @@
 
 use futures::future::join_all;
 use miette::Diagnostic as _;
-use pgstream_config::pattern::TableFilter;
-use pgstream_config::pipeline::{Mode, Pipeline, RolesMode, SnapshotMode, Target};
 use pgstream_engine::source::{self, InitSettings, Part};
-use pgstream_postgres::{Client, Error, Server, Session, quote_ident, quote_literal};
+use pgstream_postgres::{Client, Error, Server, Session, quote_ident};
 
 use crate::{
     catalogue,
     check::{Ask, Category, Check, Comparison, Severity, Side, Wrong},
-    endpoint,
+    endpoint, machine,
+    plan::Plan,
     report::{Finding, Instance, Report},
 };
 
-/// At most so many instances of one finding are listed; the rest is counted.
-const LISTED: usize = 20;
-
-/// What is about to be done, as far as it decides what must hold.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    pipeline: Pipeline,
-    slot: String,
-    categories: Vec<Category>,
-}
-
-impl Plan {
-    /// All checks that matter to a pipeline; of these categories, or of all when none is given.
-    ///
-    /// # Errors
-    /// When the slot's name is not one.
-    pub fn new(pipeline: &Pipeline, source: &Server, categories: &[Category]) -> Result<Self, source::Error> {
-        let names = source::Names::with_slot(source.dsn().dbname(), pipeline.source.slot.as_deref())?;
-        Ok(Self { pipeline: pipeline.clone(), slot: names.slot, categories: categories.to_vec() })
-    }
-
-    pub(crate) fn follows(&self) -> bool {
-        self.pipeline.mode != Mode::Snapshot
-    }
-
-    pub(crate) fn copies(&self) -> bool {
-        self.pipeline.mode != Mode::Replication
-    }
-
-    pub(crate) fn copies_schema(&self) -> bool {
-        self.copies() && self.pipeline.snapshot.mode != SnapshotMode::Data
-    }
-
-    pub(crate) fn creates_database(&self) -> bool {
-        let schema = &self.pipeline.snapshot.schema;
-        self.copies_schema() && (schema.clean_target_db || schema.create_target_db)
-    }
-
-    pub(crate) fn copies_roles(&self) -> bool {
-        self.copies_schema()
-            && self.pipeline.snapshot.schema.roles != RolesMode::Disabled
-            && !self.pipeline.snapshot.schema.no_owner
-    }
-
-    pub(crate) fn needs_owners(&self) -> bool {
-        let schema = &self.pipeline.snapshot.schema;
-        self.copies_schema() && schema.roles == RolesMode::Disabled && !schema.no_owner
-    }
-
-    pub(crate) fn copies_passwords(&self) -> bool {
-        self.copies_roles() && self.pipeline.snapshot.schema.roles == RolesMode::Enabled
-    }
-
-    pub(crate) fn disables_triggers(&self) -> bool {
-        matches!(&self.pipeline.target, Some(Target::Postgres(target)) if target.disable_triggers == Some(true))
-    }
-
-    fn wants(&self, category: Category) -> bool {
-        self.categories.is_empty() || self.categories.contains(&category)
-    }
-
-    fn tables(&self) -> &TableFilter {
-        if self.copies() { &self.pipeline.snapshot.tables } else { &self.pipeline.stream.tables }
-    }
-
-    /// Sessions that the copy opens on each side, and one to decide.
-    fn connections(&self) -> usize {
-        let snapshot = &self.pipeline.snapshot;
-        snapshot.table_workers.get().max(snapshot.schema_workers.get()) + 1
-    }
-
-    /// Names and numbers in the place of their marks.
-    fn fill(&self, sql: &str) -> String {
-        sql.replace("{slot}", &quote_literal(&self.slot)).replace("{connections}", &self.connections().to_string())
-    }
-}
-
 /// Makes all checks. What cannot be asked is a finding, so this does not fail.
 pub async fn check(plan: &Plan, source: &Server, target: Option<&Server>) -> Report {
-    let mut findings = Vec::new();
-    let mut checked = endpoints(plan, source, target, &mut findings);
+    let mut report = Report::default();
+    endpoints(plan, source, target, &mut report);
     let session = Session::new("pgstream-aws check");
     let there = async {
         match target {
@@ -103,9 +25,9 @@ pub async fn check(plan: &Plan, source: &Server, target: Option<&Server>) -> Rep
         }
     };
     let (here, there) = futures::join!(Box::pin(source.connect(&session)), Box::pin(there));
-    checked += 1 + usize::from(target.is_some());
-    let here = connected(here, Side::Source, &mut findings);
-    let there = there.and_then(|there| connected(there, Side::Target, &mut findings));
+    report.made(Category::Connectivity, 1 + usize::from(target.is_some()));
+    let here = connected(here, Side::Source, &mut report.findings);
+    let there = there.and_then(|there| connected(there, Side::Target, &mut report.findings));
 
     let mine: Vec<&Check> =
         catalogue::all().filter(|check| (check.applies)(plan) && plan.wants(check.category)).collect();
@@ -120,38 +42,44 @@ pub async fn check(plan: &Plan, source: &Server, target: Option<&Server>) -> Rep
         };
         Some(async move { (*check, answer.ask(plan).await) })
     });
-    let (answers, required) = futures::join!(join_all(asked), Box::pin(required_by_init(plan, source, here.is_some())));
+    let servers = [(Side::Source, Some(source), here.as_ref()), (Side::Target, target, there.as_ref())];
+    let (answers, required, (made, of_machine)) = futures::join!(
+        join_all(asked),
+        Box::pin(required_by_init(plan, source, here.is_some())),
+        Box::pin(machine::check(plan, servers)),
+    );
     let (asked, problems) = required;
-    checked += answers.len() + asked;
+    report.made(Category::Replication, asked);
+    made.into_iter().for_each(|category| report.made(category, 1));
+    report.findings.extend(problems.into_iter().chain(of_machine));
     for (check, answer) in answers {
-        findings.extend(finding(check, answer));
+        report.made(check.category, 1);
+        report.findings.extend(finding(plan, check, answer));
     }
-    findings.extend(problems);
     for check in &mine {
         let client = if check.side == Side::Source { &here } else { &there };
         if let (Ask::Try(sql, fix), Some(client)) = (&check.ask, client) {
-            checked += 1;
-            findings.extend(finding(check, attempt(client, sql, fix).await));
+            report.made(check.category, 1);
+            report.findings.extend(finding(plan, check, attempt(client, sql, fix).await));
         }
     }
-    findings.sort_by_key(|finding| (finding.severity, finding.category));
-    Report { checked, findings }
+    report.sort();
+    report
 }
 
-fn endpoints(plan: &Plan, source: &Server, target: Option<&Server>, findings: &mut Vec<Finding>) -> usize {
+fn endpoints(plan: &Plan, source: &Server, target: Option<&Server>, report: &mut Report) {
     let mut wrong = endpoint::wrong(source.dsn().host_names(), Side::Source);
     if let Some(target) = target {
         wrong.extend(endpoint::wrong(target.dsn().host_names(), Side::Target));
     }
-    for (check, side, found) in wrong {
-        let category = if check.id.starts_with("aws.") { Category::Aws } else { Category::Connectivity };
-        let severity = if category == Category::Aws { Severity::Error } else { Severity::Warning };
-        if plan.wants(category) {
-            let instances = vec![Instance { found, fix: check.fix.to_owned() }];
-            findings.push(Finding { id: check.id.into(), category, side, severity, why: check.why.into(), instances });
-        }
+    for check in endpoint::ENDPOINTS.iter().filter(|check| plan.wants(check.category())) {
+        report.made(check.category(), 1);
     }
-    endpoint::ENDPOINTS.len()
+    for (check, side, found) in wrong.into_iter().filter(|(check, ..)| plan.wants(check.category())) {
+        let instances = vec![Instance { found, fix: check.fix.to_owned() }];
+        let (id, category, severity, why) = (check.id.into(), check.category(), check.severity(), check.why.into());
+        report.findings.push(Finding { id, category, side, severity, why, instances });
+    }
 }
 
 /// The session, or a finding. Without a session nothing else can be said, so this is told whatever was asked for.
@@ -178,8 +106,8 @@ async fn required_by_init(plan: &Plan, source: &Server, reachable: bool) -> (usi
         return (0, Vec::new());
     }
     let settings = InitSettings {
-        slot: Some(plan.slot.clone()),
-        tables: plan.pipeline.stream.tables.clone(),
+        slot: Some(plan.slot().to_owned()),
+        tables: plan.followed().clone(),
         part: Part::All,
         failover: false,
     };
@@ -233,12 +161,18 @@ async fn compare(plan: &Plan, it: &Comparison, here: &Client, there: &Client) ->
         let there = present.iter().any(|present| present == key || present == "*");
         there == (it.wrong == Wrong::Present)
     };
+    let role = match it.fix.contains("{role}") {
+        true => quote_ident(
+            there.query_one("SELECT current_user::text", &[]).await.map_err(there.failed("checking"))?.get(0),
+        ),
+        false => String::new(),
+    };
     let keys = wanted.iter().filter(|row| is_wanted(plan, row.get(0), row.get(1))).map(|row| row.get(2));
     Ok(keys
         .filter(wrong)
         .map(|key| Instance {
             found: it.found.replace("{}", &key),
-            fix: it.fix.replace("{}", &key).replace("{ident}", &quote_ident(&key)),
+            fix: it.fix.replace("{}", &key).replace("{ident}", &quote_ident(&key)).replace("{role}", &role),
         })
         .collect())
 }
@@ -263,7 +197,7 @@ async fn attempt(client: &Client, sql: &str, fix: &str) -> Result<Vec<Instance>,
     }
 }
 
-fn finding(check: &Check, answer: Result<Vec<Instance>, Error>) -> Option<Finding> {
+fn finding(plan: &Plan, check: &Check, answer: Result<Vec<Instance>, Error>) -> Option<Finding> {
     let (severity, mut instances) = match answer {
         Ok(instances) => (check.severity, instances),
         Err(error) => {
@@ -274,8 +208,8 @@ fn finding(check: &Check, answer: Result<Vec<Instance>, Error>) -> Option<Findin
     if instances.is_empty() {
         return None;
     }
-    let more = instances.len().saturating_sub(LISTED);
-    instances.truncate(LISTED);
+    let more = instances.len().saturating_sub(plan.listed());
+    instances.truncate(plan.listed());
     if more > 0 {
         let (found, fix) = (format!("and {more} more"), "as above, for each".to_owned());
         instances.push(Instance { found, fix });

@@ -173,6 +173,12 @@ impl Dsn {
         self.hosts.iter().filter_map(|host| Some((host.name()?, host.port)))
     }
 
+    /// Whether every host must prove its name: `sslmode=verify-full`, given or by default.
+    #[must_use]
+    pub fn verifies_names(&self) -> bool {
+        self.hosts.iter().all(|host| self.ssl_mode(host) == SslMode::VerifyFull)
+    }
+
     /// What is asked of TLS at `host`: RDS is verified unless the URL says otherwise, a Unix socket needs none.
     pub(crate) fn ssl_mode(&self, host: &Host) -> SslMode {
         match (&host.address, self.ssl_mode, &self.tls.roots) {

@@ -10,7 +10,7 @@ use crate::{
         Side::Target,
         Wrong::{Missing, Present},
     },
-    run::Plan,
+    plan::Plan,
 };
 
 /// Owners of what is copied, but roles that AWS makes and that are never copied.
@@ -134,7 +134,7 @@ pub(super) const CHECKS: &[Check] = &[
             target: "SELECT rolname::text FROM pg_roles",
             wrong: Missing,
             found: "role {} owns objects of the source and is not on the target",
-            fix: "CREATE ROLE {ident}; or set no_owner: true, or a roles_snapshot_mode",
+            fix: "CREATE ROLE {ident}; GRANT {ident} TO {role}; or set no_owner: true, or a roles_snapshot_mode",
         }),
     },
     Check {
@@ -150,7 +150,105 @@ pub(super) const CHECKS: &[Check] = &[
                      UNION SELECT '*' FROM pg_roles WHERE rolname = current_user AND (rolcreaterole OR rolsuper)",
             wrong: Missing,
             found: "role {} must be created on the target, and the connecting role lacks CREATEROLE",
-            fix: "as an administrator: CREATE ROLE {ident}; or give the connecting role CREATEROLE",
+            fix: "as an administrator: ALTER ROLE {role} CREATEROLE; or create the role there yourself",
+        }),
+    },
+    Check {
+        id: "access.owner_membership",
+        category: Access,
+        side: Target,
+        severity: Error,
+        why: "what is copied is given to its owner, which only a member of that role may do: `must be member of role`, or from \
+              16 on `must be able to SET ROLE`",
+        applies: Plan::gives_owners,
+        ask: Compare(Comparison {
+            source: OWNERS,
+            target: "SELECT rolname::text FROM pg_roles WHERE NOT pg_has_role(oid, 'MEMBER')",
+            wrong: Present,
+            found: "role {} owns objects of the source, and the connecting role is not a member of it on the target",
+            fix: "GRANT {ident} TO {role};",
+        }),
+    },
+    Check {
+        id: "access.owner_create",
+        category: Access,
+        side: Target,
+        severity: Error,
+        why: "an owner must be able to create in the schema, or the transfer fails: `permission denied for schema …`",
+        applies: Plan::gives_owners,
+        ask: Compare(Comparison {
+            source: concat!(
+                "SELECT DISTINCT NULL, NULL, format('SCHEMA %I TO %I', n.nspname, pg_get_userbyid(c.relowner)) FROM ",
+                user_tables!("'r', 'p', 'S', 'v', 'm', 'f'"),
+                " WHERE pg_get_userbyid(c.relowner) NOT IN ('rdsadmin', 'rds_superuser', 'postgres')"
+            ),
+            // Superusers give ownership without this right.
+            target: "SELECT format('SCHEMA %I TO %I', n.nspname, r.rolname) FROM pg_namespace n, pg_roles r
+                     WHERE NOT has_schema_privilege(r.oid, n.oid, 'CREATE')
+                       AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)",
+            wrong: Present,
+            found: "an owner of the source may not create objects in its schema on the target: {}",
+            fix: "GRANT CREATE ON {};",
+        }),
+    },
+    Check {
+        id: "schema.type_missing",
+        category: Schema,
+        side: Target,
+        severity: Error,
+        why: "values of these types are written into columns of the same types",
+        applies: |plan| !plan.copies_schema(),
+        ask: Compare(Comparison {
+            source: concat!(
+                "SELECT n.nspname::text, c.relname::text, format('%I.%I', tn.nspname, t.typname) FROM ",
+                user_tables!("'r', 'p'"),
+                " JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                  JOIN pg_type t ON t.oid = a.atttypid AND t.oid >= 16384 JOIN pg_namespace tn ON tn.oid = t.typnamespace"
+            ),
+            target: "SELECT format('%I.%I', n.nspname, t.typname) FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace",
+            wrong: Missing,
+            found: "the target has no type {}",
+            fix: "copy the schema first: `pgstream-aws snapshot` with snapshot.mode: schema",
+        }),
+    },
+    Check {
+        id: "access.copied_owner",
+        category: Access,
+        side: Target,
+        severity: Error,
+        why: "up to PostgreSQL 15 a role that creates another one may not act as it: ownership cannot be given to it",
+        applies: Plan::copies_roles,
+        ask: Compare(Comparison {
+            source: OWNERS,
+            target: "SELECT rolname::text FROM pg_roles
+                     UNION SELECT '*' FROM pg_roles
+                     WHERE rolname = current_user AND (rolsuper OR current_setting('server_version_num')::int >= 160000)",
+            wrong: Missing,
+            found: "role {} owns objects of the source, would be created by the copy, and could not be given them",
+            fix: "CREATE ROLE {ident}; GRANT {ident} TO {role}; or set no_owner: true",
+        }),
+    },
+    Check {
+        id: "access.owner_in_new_database",
+        category: Access,
+        side: Target,
+        severity: Error,
+        why: "in a new database of PostgreSQL 15 or later only its owner may create in schema public, so that no other role \
+              can be given what is in it: `permission denied for schema public`",
+        applies: |plan| plan.creates_database() && plan.gives_owners(),
+        ask: Compare(Comparison {
+            source: concat!(
+                "SELECT DISTINCT NULL, NULL, pg_get_userbyid(c.relowner)::text FROM ",
+                user_tables!("'r', 'p', 'S', 'v', 'm', 'f'"),
+                " WHERE n.nspname = 'public'
+                    AND pg_get_userbyid(c.relowner) NOT IN ('rdsadmin', 'rds_superuser', 'postgres')"
+            ),
+            target: "SELECT rolname::text FROM pg_roles WHERE pg_has_role(oid, current_user, 'USAGE')
+                     UNION SELECT '*' FROM pg_roles
+                     WHERE rolname = current_user AND (rolsuper OR current_setting('server_version_num')::int < 150000)",
+            wrong: Missing,
+            found: "role {} owns objects in schema public of the source, and may not create there in the new database",
+            fix: "set no_owner: true, or copy into a database that is there, without clean_target_db and create_target_db",
         }),
     },
 ];

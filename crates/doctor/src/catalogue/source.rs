@@ -3,13 +3,13 @@
 use super::user_tables;
 use crate::{
     check::{
-        Ask::Rows,
+        Ask::{Rows, Try},
         Category::{Access, Connectivity, Replication, Resources, Schema},
         Check,
         Severity::{Error, Notice, Warning},
         Side::Source,
     },
-    run::Plan,
+    plan::Plan,
 };
 
 pub(super) const CHECKS: &[Check] = &[
@@ -35,7 +35,7 @@ pub(super) const CHECKS: &[Check] = &[
         applies: Plan::follows,
         ask: Rows(
             "SELECT NULL, NULL, format('all %s WAL senders are in use', current_setting('max_wal_senders')),
-                    format('raise max_wal_senders to at least %s and restart, or end a consumer that nobody needs',
+                    format('ALTER SYSTEM SET max_wal_senders = %s; then restart (RDS: in the parameter group), or end a consumer that nobody needs',
                            current_setting('max_wal_senders')::int + 2)
              WHERE (SELECT count(*) FROM pg_stat_get_wal_senders()) >= current_setting('max_wal_senders')::int",
         ),
@@ -303,5 +303,36 @@ pub(super) const CHECKS: &[Check] = &[
         why: "sessions of the copy wait and transactions are long: the server would end them",
         applies: |_| true,
         ask: Rows(super::target::TIME_LIMITS),
+    },
+    Check {
+        id: "access.event_trigger",
+        category: Access,
+        side: Source,
+        severity: Notice,
+        why: "schema changes are recorded by event triggers, which only a superuser may create, on RDS a member of \
+              rds_superuser. Without them schema changes are yours to make on both sides",
+        applies: Plan::replays_ddl,
+        ask: Try(
+            "CREATE FUNCTION pg_temp.pgstream_try() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+             CREATE EVENT TRIGGER pgstream_try ON ddl_command_end EXECUTE FUNCTION pg_temp.pgstream_try()",
+            "run `pgstream-aws init` as an administrator once (on RDS the master user); or set target.postgres.ignore_ddl: true",
+        ),
+    },
+    Check {
+        id: "replication.wal_limit",
+        category: Replication,
+        side: Source,
+        severity: Warning,
+        why: "one burst of writes between two checkpoints is more WAL than a slot may keep: a short stop of the stream loses it",
+        applies: Plan::follows,
+        ask: Rows(
+            "SELECT NULL, NULL,
+                    format('max_slot_wal_keep_size is %s, and max_wal_size %s', current_setting('max_slot_wal_keep_size'),
+                           current_setting('max_wal_size')),
+                    format('ALTER SYSTEM SET max_slot_wal_keep_size = ''%sMB''; SELECT pg_reload_conf(); (RDS: in the parameter group)',
+                           4 * w.setting::int8)
+             FROM pg_settings k, pg_settings w
+             WHERE k.name = 'max_slot_wal_keep_size' AND w.name = 'max_wal_size' AND k.setting::int8 BETWEEN 0 AND w.setting::int8 - 1",
+        ),
     },
 ];

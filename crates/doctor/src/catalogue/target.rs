@@ -9,7 +9,7 @@ use crate::{
         Severity::{Error, Warning},
         Side::Target,
     },
-    run::Plan,
+    plan::Plan,
 };
 
 /// Whether as many connections are free as will be opened.
@@ -100,7 +100,7 @@ pub(super) const CHECKS: &[Check] = &[
         side: Target,
         severity: Error,
         why: "disable_triggers: true needs it: `permission denied to set parameter \"session_replication_role\"`",
-        applies: Plan::disables_triggers,
+        applies: |plan| plan.disables_triggers() && plan.follows(),
         ask: Try(
             "SET LOCAL session_replication_role = 'replica'",
             "set target.postgres.disable_triggers: false; or on RDS GRANT rds_superuser TO the role, elsewhere on 15 and later \
@@ -182,6 +182,33 @@ pub(super) const CHECKS: &[Check] = &[
             "SELECT NULL, NULL, format('temp_file_limit is %s', current_setting('temp_file_limit')),
                     format('as an administrator: ALTER ROLE %I SET temp_file_limit = -1;', current_user)
              FROM pg_settings WHERE name = 'temp_file_limit' AND setting <> '-1'",
+        ),
+    },
+    Check {
+        id: "access.target_schema",
+        category: Access,
+        side: Target,
+        severity: Error,
+        why: "schema pgstream holds the position and the record of what was copied",
+        applies: |_| true,
+        ask: Rows(
+            "SELECT NULL, NULL, format('schema pgstream belongs to %I, and role %I may not use it', pg_get_userbyid(nspowner), current_user),
+                    format('GRANT %I TO %I;', pg_get_userbyid(nspowner), current_user)
+             FROM pg_namespace
+             WHERE nspname = 'pgstream' AND NOT (has_schema_privilege(oid, 'USAGE') AND has_schema_privilege(oid, 'CREATE'))",
+        ),
+    },
+    Check {
+        id: "access.database_owner",
+        category: Access,
+        side: Target,
+        severity: Error,
+        why: "clean_target_db swaps databases by renaming them, which their owner may do, with CREATEDB",
+        applies: Plan::creates_database,
+        ask: Rows(
+            "SELECT NULL, NULL, format('database %I belongs to %I', datname, pg_get_userbyid(datdba)),
+                    format('ALTER DATABASE %I OWNER TO %I;', datname, current_user)
+             FROM pg_database WHERE datname = current_database() AND NOT pg_has_role(datdba, 'MEMBER')",
         ),
     },
 ];

@@ -1,34 +1,42 @@
 //! The catalogue of diagnoses; the more particular before the more general.
 
-use super::Diagnosis;
+use super::Known;
 
-pub(super) const DIAGNOSES: &[Diagnosis] = &[
-    Diagnosis {
+/// Whatever the text is, in whatever language: the SQLSTATE says it all.
+const ANY: &[&str] = &[];
+
+pub(super) const DIAGNOSES: &[Known] = &[
+    Known {
         id: "pg_authid",
+        states: &["42501"],
         marks: &[&["permission denied", "pg_authid"]],
         cause: "password hashes are readable to superusers only, and on RDS to nobody",
         fix: "set roles_snapshot_mode: no_passwords (the default); give the roles passwords on the target afterwards",
     },
-    Diagnosis {
+    Known {
         id: "session_replication_role",
+        states: &["42501"],
         marks: &[&["permission denied to set parameter", "session_replication_role"]],
         cause: "disabling triggers needs a right that the role lacks",
         fix: "set target.postgres.disable_triggers: false; or GRANT rds_superuser (RDS), or GRANT SET ON PARAMETER session_replication_role (15 and later)",
     },
-    Diagnosis {
+    Known {
         id: "rds_logical_replication",
+        states: &[],
         marks: &[&["rds.logical_replication"]],
         cause: "it is a parameter of RDS that is set in a parameter group, not by SQL; only pg_settings and wal_level tell whether it is in effect",
         fix: "set rds.logical_replication = 1 in a custom parameter group (Aurora: the cluster's), attach it and reboot the writer; then SHOW wal_level says logical",
     },
-    Diagnosis {
+    Known {
         id: "wal_level",
+        states: &["55000"],
         marks: &[&["logical decoding requires", "wal_level"], &["wal_level", "not `logical`"]],
         cause: "the server writes no logical WAL",
         fix: "RDS and Aurora: rds.logical_replication = 1, then reboot; elsewhere ALTER SYSTEM SET wal_level = logical, then restart",
     },
-    Diagnosis {
+    Known {
         id: "event_trigger",
+        states: &["42501"],
         marks: &[
             &["permission denied to create event trigger"],
             &["must be superuser to create an event trigger"],
@@ -37,38 +45,44 @@ pub(super) const DIAGNOSES: &[Diagnosis] = &[
         cause: "event triggers may be created by superusers, and on RDS by members of rds_superuser",
         fix: "run it as the master user, or leave event triggers out of the copy (exclude_object_types: [event_triggers])",
     },
-    Diagnosis {
+    Known {
         id: "create_role",
+        states: &["42501"],
         marks: &[&["must be superuser to create replication users"], &["permission denied to create role"]],
         cause: "the role lacks CREATEROLE, or tries to give an attribute that it does not have itself",
         fix: "ALTER ROLE … CREATEROLE as an administrator; on RDS replication is given by GRANT rds_replication; or set roles_snapshot_mode: disabled",
     },
-    Diagnosis {
+    Known {
         id: "create_database",
+        states: &["42501"],
         marks: &[&["permission denied to create database"]],
         cause: "the role lacks CREATEDB",
         fix: "ALTER ROLE … CREATEDB; or create the database yourself and leave out clean_target_db and create_target_db",
     },
-    Diagnosis {
+    Known {
         id: "schema_public",
+        states: &["42501"],
         marks: &[&["permission denied for schema public"]],
         cause: "the role, or the new owner when ownership is transferred, lacks CREATE on the schema (the default from PostgreSQL 15 on)",
         fix: "GRANT USAGE, CREATE ON SCHEMA public TO the role and to the owners of the objects; or set no_owner: true",
     },
-    Diagnosis {
+    Known {
         id: "permission_schema",
+        states: &["42501"],
         marks: &[&["permission denied for schema"]],
         cause: "the role lacks USAGE or CREATE on the schema",
         fix: "GRANT USAGE ON SCHEMA … TO the role (source); GRANT USAGE, CREATE ON SCHEMA … (target)",
     },
-    Diagnosis {
+    Known {
         id: "permission_database",
+        states: &["42501"],
         marks: &[&["permission denied for database"]],
         cause: "the role lacks CREATE or CONNECT on the database",
         fix: "GRANT CONNECT, CREATE ON DATABASE … TO the role",
     },
-    Diagnosis {
+    Known {
         id: "permission_relation",
+        states: &["42501"],
         marks: &[
             &["permission denied for table"],
             &["permission denied for sequence"],
@@ -77,62 +91,72 @@ pub(super) const DIAGNOSES: &[Diagnosis] = &[
         cause: "the role lacks a privilege on the object",
         fix: "source: GRANT SELECT ON … TO the role; target: GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON … TO the role",
     },
-    Diagnosis {
+    Known {
         id: "row_security",
+        states: &["42501"],
         marks: &[&["query would be affected by row-level security policy"]],
         cause: "policies would hide rows from the role that reads them",
         fix: "ALTER ROLE … BYPASSRLS, or leave the table out",
     },
-    Diagnosis {
+    Known {
         id: "not_owner",
+        states: &["42501"],
         marks: &[&["must be owner of"]],
         cause: "only the owner, or a member of the owning role, may change the object",
         fix: "GRANT the owning role TO the connecting role, or run it as the owner",
     },
-    Diagnosis {
+    Known {
         id: "member_of_role",
+        states: &["42501"],
         marks: &[&["must be member of role"], &["must be able to set role"]],
         cause: "ownership can be given only to a role that one is a member of",
         fix: "GRANT that role TO the connecting role; or set no_owner: true",
     },
-    Diagnosis {
+    Known {
         id: "extension_not_allowed",
+        states: &[],
         marks: &[&["rds.allowed_extensions"], &["extension", "is not allow"]],
         cause: "RDS allows only the extensions that rds.allowed_extensions lists",
         fix: "add it to rds.allowed_extensions in the parameter group",
     },
-    Diagnosis {
+    Known {
         id: "extension_permission",
+        states: &["42501"],
         marks: &[&["permission denied to create extension"]],
         cause: "the extension is not trusted, or the role lacks CREATE on the database",
         fix: "create it as the master user (rds_superuser) or a superuser before the copy",
     },
-    Diagnosis {
+    Known {
         id: "extension_missing",
+        states: &["58P01", "0A000"],
         marks: &[&["could not open extension control file"], &["extension \"", "is not available"]],
         cause: "the target does not have the extension",
         fix: "install it (RDS: an engine version that has it), or drop it from the source",
     },
-    Diagnosis {
+    Known {
         id: "no_free_slot",
+        states: &["53400"],
         marks: &[&["all replication slots are in use"], &["free one or increase", "max_replication_slots"]],
         cause: "every slot is taken",
         fix: "drop one that nobody needs, or raise max_replication_slots and restart",
     },
-    Diagnosis {
+    Known {
         id: "no_free_sender",
+        states: &["53300"],
         marks: &[&["number of requested standby connections exceeds"]],
         cause: "every WAL sender is taken",
         fix: "raise max_wal_senders and restart, or end a consumer that nobody needs",
     },
-    Diagnosis {
+    Known {
         id: "slot_active",
+        states: &["55006"],
         marks: &[&["replication slot", "is active for pid"]],
         cause: "another replicator reads the slot, or an earlier connection has not been noticed ending",
         fix: "stop the other one; an earlier connection ends after wal_sender_timeout, or with pg_terminate_backend",
     },
-    Diagnosis {
+    Known {
         id: "slot_lost",
+        states: &["55000", "58P01"],
         marks: &[
             &["can no longer get changes from replication slot"],
             &["can no longer access replication slot"],
@@ -142,50 +166,58 @@ pub(super) const DIAGNOSES: &[Diagnosis] = &[
         cause: "the source removed WAL that the slot needed (max_slot_wal_keep_size, idle_replication_slot_timeout)",
         fix: "changes are gone: pgstream-aws destroy --slot-only, init, then a new snapshot",
     },
-    Diagnosis {
+    Known {
         id: "slot_missing",
+        states: &["42704"],
         marks: &[&["replication slot", "does not exist"]],
         cause: "the slot was never made, was dropped, or was not carried over by a failover",
         fix: "never made: pgstream-aws init. Otherwise: init and a new snapshot, for changes since are gone",
     },
-    Diagnosis {
+    Known {
         id: "slot_exists",
+        states: &["42710"],
         marks: &[&["replication slot", "already exists"]],
         cause: "a slot of that name is there",
         fix: "pgstream-aws status says whose it is; choose another with --replication-slot",
     },
-    Diagnosis {
+    Known {
         id: "slot_other_database",
+        states: &["55000"],
         marks: &[&["replication slot", "was not created in this database"]],
         cause: "slots belong to one database",
         fix: "connect to the slot's database, or choose another name with --replication-slot",
     },
-    Diagnosis {
+    Known {
         id: "slot_physical",
+        states: &["55000"],
         marks: &[&["cannot use physical replication slot"]],
         cause: "the slot is physical",
         fix: "choose another name with --replication-slot",
     },
-    Diagnosis {
+    Known {
         id: "publication_missing",
+        states: &["42704", "55000", "01000"],
         marks: &[&["publication \"", "does not exist"], &["skipped loading publication"]],
         cause: "the publication was dropped or not made; PostgreSQL 18 only warns and skips all changes",
         fix: "run pgstream-aws init; if a stream ran meanwhile on 18, take a new snapshot",
     },
-    Diagnosis {
+    Known {
         id: "replica_identity",
+        states: &["55000"],
         marks: &[&["does not have a replica identity"]],
         cause: "a published table without a key: UPDATE and DELETE are refused for everybody",
         fix: "ALTER TABLE … REPLICA IDENTITY FULL (or add a primary key); pgstream-aws init does it",
     },
-    Diagnosis {
+    Known {
         id: "plugin",
+        states: &[],
         marks: &[&["may not be used as an output plugin"]],
         cause: "the server allows only listed output plugins (output_plugin_libraries)",
         fix: "use pgoutput, as this program does; a slot of wal2json is another program's",
     },
-    Diagnosis {
+    Known {
         id: "replication_permission",
+        states: &["42501"],
         marks: &[
             &["must be superuser or replication role"],
             &["permission denied to use replication slots"],
@@ -194,33 +226,39 @@ pub(super) const DIAGNOSES: &[Diagnosis] = &[
         cause: "the role may not replicate",
         fix: "RDS: GRANT rds_replication TO the role; elsewhere ALTER ROLE … REPLICATION",
     },
-    Diagnosis {
+    Known {
         id: "tls_required",
+        states: &["28000"],
         marks: &[&["no pg_hba.conf entry", "no encryption"], &["no pg_hba.conf entry", "ssl off"]],
         cause: "the server wants TLS (rds.force_ssl is 1 from PostgreSQL 15 on)",
         fix: "add sslmode=require, or better verify-full with sslrootcert, to the URL",
     },
-    Diagnosis {
+    Known {
         id: "no_hba_entry",
+        states: &["28000"],
         marks: &[&["no pg_hba.conf entry"], &["pg_hba.conf rejects"]],
         cause: "pg_hba.conf lets no such user, address and database in",
         fix: "add a line; on RDS check user and database names",
     },
-    Diagnosis {
+    Known {
         id: "iam_token",
+        states: &["28000", "28P01"],
         marks: &[&["pam authentication failed"]],
         cause: "an IAM token was expired (15 minutes), or signed for another endpoint, region or user",
         fix: "make a new token for the real endpoint; the user needs GRANT rds_iam and the policy rds-db:connect",
     },
-    Diagnosis {
+    Known {
         id: "password",
-        marks: &[&["password authentication failed"]],
+        states: &["28P01"],
+        marks: &[ANY, &["password authentication failed"]],
         cause: "the password is wrong or was rotated; a user with rds_iam cannot log in with one",
         fix: "read the secret again (AWSCURRENT), or use an IAM token",
     },
-    Diagnosis {
+    Known {
         id: "too_many_connections",
+        states: &["53300"],
         marks: &[
+            ANY,
             &["too many clients already"],
             &["remaining connection slots are reserved"],
             &["too many connections for"],
@@ -228,76 +266,100 @@ pub(super) const DIAGNOSES: &[Diagnosis] = &[
         cause: "the server has no connection left",
         fix: "raise max_connections, or lower table_workers and schema_workers",
     },
-    Diagnosis {
+    Known {
         id: "certificate",
+        states: &[],
         marks: &[&["certificate verify failed"], &["unknownissuer"], &["invalid peer certificate"]],
         cause: "the certificate is not signed by a known authority, or is for another name",
         fix: "connect by the endpoint's own name; name the issuer with sslrootcert",
     },
-    Diagnosis {
+    Known {
         id: "read_only_node",
-        marks: &[&["read-only transaction"], &["ro (read only) node"], &["recovery is in progress"]],
+        states: &["25006", "55000"],
+        marks: &[
+            &["read-only transaction"],
+            &["during recovery"],
+            &["ro (read only) node"],
+            &["recovery is in progress"],
+        ],
         cause: "the connection led to a reader, or a failover is under way",
         fix: "use the writer endpoint; after a failover it is retried",
     },
-    Diagnosis {
+    Known {
         id: "proxy",
+        states: &[],
         marks: &[&["unsupported startup parameter", "replication"], &["rds proxy"]],
         cause: "there is a proxy or pooler between: it has no replication mode",
         fix: "use the endpoint of the instance or the cluster's writer, and the server's own port",
     },
-    Diagnosis {
+    Known {
         id: "pg_dump_version",
+        states: &[],
         marks: &[&["aborting because of server version mismatch"]],
         cause: "pg_dump is older than the server",
         fix: "install client tools of at least the server's major version",
     },
-    Diagnosis {
+    Known {
         id: "wal_sender_timeout",
+        states: &[],
         marks: &[&["due to replication timeout"]],
         cause: "the server heard nothing for wal_sender_timeout",
         fix: "set it to 60s; look for a stalled network or machine",
     },
-    Diagnosis {
+    Known {
         id: "disk_full",
-        marks: &[&["no space left on device"], &["storage-full"], &["could not extend file"]],
+        states: &["53100"],
+        marks: &[ANY, &["no space left on device"], &["storage-full"], &["could not extend file"]],
         cause: "the disk is full; a slot that nobody reads keeps WAL",
         fix: "enlarge the storage; pgstream-aws status shows what the slot keeps",
     },
-    Diagnosis {
+    Known {
         id: "pending_reboot",
+        states: &[],
         marks: &[&["pending-reboot"]],
         cause: "a static parameter is set and not in effect yet",
         fix: "reboot the instance (Aurora: the writer) without failover",
     },
-    Diagnosis {
+    Known {
         id: "starting",
-        marks: &[&["the database system is starting up"], &["the database system is shutting down"]],
+        states: &["57P03"],
+        marks: &[ANY, &["the database system is starting up"], &["the database system is shutting down"]],
         cause: "the server restarts",
         fix: "wait; it is retried",
     },
-    Diagnosis {
+    Known {
         id: "database_missing",
-        marks: &[&["database \"", "does not exist"]],
+        states: &["3D000"],
+        marks: &[ANY, &["database \"", "does not exist"]],
         cause: "the database in the URL is not there",
         fix: "correct the URL, or set create_target_db: true",
     },
-    Diagnosis {
+    Known {
         id: "role_missing",
+        states: &["42704", "28000"],
         marks: &[&["role \"", "does not exist"]],
         cause: "a role that owns or is granted something is not on the target",
         fix: "take roles into the copy (roles_snapshot_mode: no_passwords), create it, or set no_owner and no_privileges",
     },
-    Diagnosis {
+    Known {
         id: "host_unknown",
+        states: &[],
         marks: &[&["failed to lookup address"], &["could not translate host name"], &["name or service not known"]],
         cause: "the name of the host is not known here",
         fix: "check the endpoint, and that DNS of the VPC is used",
     },
-    Diagnosis {
+    Known {
         id: "unreachable",
+        states: &[],
         marks: &[&["connection refused"], &["connection timed out"], &["no route to host"]],
         cause: "nothing answers at that address",
         fix: "check host, port, security group and route",
+    },
+    Known {
+        id: "permission",
+        states: &["42501"],
+        marks: &[ANY, &["permission denied"]],
+        cause: "the role lacks a privilege",
+        fix: "pgstream-aws check names it, with the statement that gives it; docs/privileges.md lists what each role needs",
     },
 ];

@@ -36,6 +36,7 @@ pub use fence::Fence;
 pub use progress::{Event, Phase, Progress, TableProgress};
 pub(crate) use roles::is_managed;
 pub use run::run;
+pub use tools::tools_for;
 
 use std::path::PathBuf;
 

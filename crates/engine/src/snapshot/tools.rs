@@ -107,6 +107,14 @@ fn is_inherited(name: &str) -> bool {
     }
 }
 
+/// Whether there are tools for a server of this major version.
+///
+/// # Errors
+/// When there are none, or only older ones.
+pub async fn tools_for(major: u32) -> Result<(), Error> {
+    Tools::find(None, major).await.map(drop)
+}
+
 fn check(tool: &'static str, output: &Output) -> Result<(), Error> {
     if output.status.success() {
         return Ok(());

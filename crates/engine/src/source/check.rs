@@ -133,8 +133,11 @@ pub(crate) async fn check(
             problems.push(Problem::new(
                 "source::no_free_slot",
                 format!("all {} replication slots are in use", facts.slots_max),
-                "drop one that nobody needs (`SELECT slot_name, active FROM pg_replication_slots`), or raise \
-                 max_replication_slots and restart",
+                format!(
+                    "ALTER SYSTEM SET max_replication_slots = {}; then restart (RDS: in the parameter group), or drop a slot \
+                     that nobody needs",
+                    facts.slots_max + 5
+                ),
             ));
         }
     }
@@ -237,7 +240,7 @@ fn wal_level_problems(facts: &Facts, problems: &mut Vec<Problem>) {
             "set rds.logical_replication = 1 in a custom parameter group (on Aurora: the cluster parameter group), attach it \
              and reboot the writer"
         }
-        None => "`ALTER SYSTEM SET wal_level = logical`, then restart the server",
+        None => "ALTER SYSTEM SET wal_level = logical; then restart the server",
     };
     problems.push(Problem::new("source::wal_level", format!("wal_level is `{}`, not `logical`", facts.wal_level), fix));
 }

@@ -43,7 +43,7 @@ async fn the_server_must_write_logical_wal() {
     // A setting of this name can be made up by anybody; it says nothing.
     client.batch("ALTER DATABASE app SET rds.logical_replication = 'on'").await;
     let fix = only_fix(try_init(&app(&cluster), &defaults()).await);
-    assert_eq!(fix, "`ALTER SYSTEM SET wal_level = logical`, then restart the server");
+    assert_eq!(fix, "ALTER SYSTEM SET wal_level = logical; then restart the server");
     client.batch("ALTER SYSTEM SET wal_level = logical").await;
     drop(client);
     cluster.restart(Stop::Fast).await;

@@ -1,0 +1,144 @@
+//! What the RDS API says of a server, for `check` and `doctor`.
+
+use std::net::IpAddr;
+
+use pgstream_aws_api::{
+    Aws, Settings,
+    provision::{self, ApplyStatus, Database, Direction, Named, Needs, Plan},
+};
+use pgstream_doctor::{Finding, Rds, Side};
+use pgstream_postgres::Server;
+
+use crate::failure::Failure;
+
+/// How full a disk may be before it is worth a word.
+const FULL: f64 = 0.85;
+
+const GIB: f64 = 1_073_741_824.0;
+
+/// Variables that send calls of the RDS API elsewhere, as to a simulator: then names of hosts prove nothing.
+const ENDPOINTS: [&str; 2] = ["AWS_ENDPOINT_URL_RDS", "AWS_ENDPOINT_URL"];
+
+/// Asks the API about a server that is a database of RDS; `None` when it is none.
+pub async fn findings(side: Side, server: &Server, source: &Server, needs_logical: bool) -> Option<Vec<Finding>> {
+    let (host, port) = server.dsn().host_names().next()?;
+    let simulated = ENDPOINTS.iter().any(|name| std::env::var_os(name).is_some());
+    if !(is_rds(host) || simulated && is_loopback(host)) {
+        return None;
+    }
+    match Box::pin(ask(side, server, source, host, port)).await {
+        Ok((plan, needed)) => Some(judge(side, &plan, needed, needs_logical)),
+        // A server beside the simulator that the simulator does not have.
+        Err(Failure::Provision(provision::Error::NotFound { .. })) if !is_rds(host) => None,
+        Err(error) => {
+            let fix = miette::Diagnostic::help(&error).map(|help| help.to_string()).unwrap_or_default();
+            Some(vec![Rds::Api.finding(side, format!("the RDS API was not asked: {error}"), fix)])
+        }
+    }
+}
+
+/// The plan of `provision`, and how many bytes will be copied there.
+async fn ask(
+    side: Side,
+    server: &Server,
+    source: &Server,
+    host: &str,
+    port: u16,
+) -> Result<(Plan, Option<i64>), Failure> {
+    let named = Named::endpoint(host, Some(port))?;
+    let aws = Box::pin(Aws::load(&Settings { region: named.region.clone(), profile: None })).await?;
+    Box::pin(aws.check_credentials()).await?;
+    let (end, needs) = match side {
+        Side::Source => (provision::Side::Source, Needs::default()),
+        // A server that does not answer, and too few connections, are findings of their own.
+        Side::Target => (provision::Side::Target, Box::pin(provision::needs(source, server, 1)).await),
+    };
+    let needed = needs.bytes;
+    let database = Database::new(&aws, named, end).with_server(Some(server.clone())).with_needs(needs);
+    Ok((Box::pin(database.plan(Direction::Forth)).await?, needed))
+}
+
+fn judge(side: Side, plan: &Plan, needed: Option<i64>, needs_logical: bool) -> Vec<Finding> {
+    let it = &plan.inspection;
+    let apply = format!("pgstream-aws provision apply {} --side {} --region {}", it.id, side.name(), it.region);
+    let mut findings = Vec::new();
+    let mut found = |check: Rds, found: String, fix: String| findings.push(check.finding(side, found, fix));
+    let matters = needs_logical || side == Side::Target;
+    for blocker in &plan.blockers {
+        match blocker.code {
+            "status" => found(Rds::Status, blocker.message.clone(), blocker.fix.clone()),
+            "blue_green" => found(Rds::BlueGreen, blocker.message.clone(), blocker.fix.clone()),
+            // Below, whether or not they are in the way of anything.
+            "pending_changes" => {}
+            _ if matters => found(Rds::Unfit, blocker.message.clone(), blocker.fix.clone()),
+            _ => {}
+        }
+    }
+    if it.is_in_transition() {
+        found(
+            Rds::Status,
+            format!("{} is {}, its parameter group {}", it.id, it.status, it.attached.status),
+            "wait until it is available".to_owned(),
+        );
+    }
+    let pending = it.attached.status == ApplyStatus::PendingReboot;
+    if pending {
+        let what = format!("parameter group {} of {} is pending-reboot", it.attached.name, it.id);
+        found(Rds::PendingReboot, what, format!("at a time that suits: {apply}"));
+    }
+    let settings: Vec<String> = plan
+        .wishes
+        .iter()
+        .filter_map(|wish| {
+            let should = wish.should.as_ref()?;
+            Some(format!("{} is {}, should be {should}", wish.parameter, wish.is.as_deref().unwrap_or("unset")))
+        })
+        .collect();
+    if matters && !settings.is_empty() {
+        found(Rds::Parameters, format!("of {}: {}", it.id, settings.join("; ")), apply.clone());
+    } else if matters && plan.reboots() && !pending {
+        let what = format!("{} does not run with what its parameter group {} says", it.id, it.attached.name);
+        found(Rds::PendingReboot, what, format!("at a time that suits: {apply}"));
+    }
+    if !it.pending.is_empty() {
+        let what = format!("changes of {} wait for the maintenance window: {}", it.id, it.pending.join(", "));
+        found(Rds::PendingChanges, what, "apply or cancel them at a time that suits".to_owned());
+    }
+    if !it.maintenance.is_empty() {
+        let what = format!("due for {}: {}", it.id, it.maintenance.join(", "));
+        found(Rds::Maintenance, what, "see Maintenance & backups in the RDS console".to_owned());
+    }
+    if let Some(what) = short_of_room(plan, needed) {
+        let fix = format!(
+            "aws rds modify-db-instance --db-instance-identifier {} --allocated-storage GIB --apply-immediately, or storage autoscaling",
+            it.id
+        );
+        found(Rds::Storage, what, fix);
+    }
+    findings
+}
+
+/// Data that is there, and that will be, against what the disk may grow to. Aurora grows by itself.
+fn short_of_room(plan: &Plan, needed: Option<i64>) -> Option<String> {
+    let it = &plan.inspection;
+    let there = it.server.as_ref()?.database_bytes;
+    let room = it.storage.maximum_gib.or(it.storage.allocated_gib)?;
+    let wanted = (there + needed.unwrap_or(0)) as f64 / GIB;
+    (wanted > f64::from(room) * FULL).then(|| {
+        format!(
+            "{} of {room} GiB has {:.1} GiB of data, and {:.1} GiB are to come",
+            it.id,
+            there as f64 / GIB,
+            needed.unwrap_or(0) as f64 / GIB
+        )
+    })
+}
+
+fn is_rds(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host.ends_with(".rds.amazonaws.com") || host.ends_with(".rds.amazonaws.com.cn")
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}

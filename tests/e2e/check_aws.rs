@@ -1,0 +1,155 @@
+//! `check` and `doctor` with what the RDS API knows, in front of real servers behind the simulator.
+
+use pgstream_testkit::{Cluster, cluster};
+use rds_sim::{Database, Instance, Options, Simulator};
+use serde_json::Value;
+
+use crate::replicator::{Done, Pipeline, Replicator};
+
+fn environment(endpoint: &str) -> Vec<(String, String)> {
+    [
+        ("AWS_ENDPOINT_URL_RDS", endpoint),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ACCESS_KEY_ID", "AKIATEST"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("AWS_MAX_ATTEMPTS", "1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+/// The pipeline's own servers are not used: its configuration names a database of the account, and a plain target.
+async fn between(shop: &Database, target: &Cluster, simulator: &Simulator) -> Pipeline {
+    let here = shop.cluster().client("app").await;
+    here.batch("CREATE TABLE item (id int PRIMARY KEY); GRANT ALL ON SCHEMA public TO master").await;
+    here.batch("ALTER TABLE item OWNER TO master; GRANT CREATE ON DATABASE app TO master").await;
+    let mut pipeline = Pipeline::new("").await;
+    pipeline.set("source.postgres.url", shop.url("app"));
+    pipeline.set("target.postgres.url", target.url("app"));
+    pipeline.environment(environment(&simulator.endpoint()));
+    pipeline
+}
+
+fn of_aws(done: &Done) -> Vec<Value> {
+    let mut findings = done.json()["findings"].as_array().unwrap().clone();
+    findings.retain(|finding| finding["category"] == "aws");
+    findings
+}
+
+fn ids(findings: &[Value]) -> Vec<&str> {
+    findings.iter().map(|finding| finding["id"].as_str().unwrap()).collect()
+}
+
+/// Runs the command of a fix as printed, agreeing to it.
+async fn run_printed(finding: &Value, simulator: &Simulator, more: &[&str]) -> Done {
+    let fix = finding["instances"][0]["fix"].as_str().unwrap();
+    let (_, command) = fix.split_once("pgstream-aws ").unwrap();
+    let words: Vec<&str> = command.split(' ').chain(more.iter().copied()).collect();
+    Replicator::start_in(&words, environment(&simulator.endpoint())).done().await
+}
+
+#[tokio::test]
+async fn a_database_on_its_default_group_is_named_provisioned_as_printed_and_fine() {
+    let simulator = Simulator::start(Options::default()).await.unwrap();
+    let shop = simulator.create_instance(Instance::new("shop")).await.unwrap();
+    let target = cluster().await;
+    let pipeline = between(&shop, &target, &simulator).await;
+
+    let found = of_aws(&pipeline.pgstream(&["check", "--json"]).await.ends(1));
+    assert_eq!(ids(&found), ["aws.parameters"], "{found:#?}");
+    assert!(found[0]["instances"][0]["found"].as_str().unwrap().contains("rds.logical_replication"), "{found:#?}");
+    pipeline.pgstream(&["init"]).await.ends(1).says(&["source::wal_level", "docs: docs/troubleshooting.md#"]);
+
+    // Everything but the reboot: that is what is missing then, and nothing takes effect before it.
+    run_printed(&found[0], &simulator, &["--no-reboot"]).await;
+    let found = of_aws(&pipeline.pgstream(&["check", "--json"]).await.ends(1));
+    assert_eq!(ids(&found), ["aws.pending_reboot"], "{found:#?}");
+    let seen = of_aws(&pipeline.pgstream(&["doctor", "--json"]).await.ends(1));
+    assert_eq!(ids(&seen), ["aws.pending_reboot"], "{seen:#?}");
+    pipeline.pgstream(&["init"]).await.ends(1).says(&["source::wal_level"]);
+
+    run_printed(&found[0], &simulator, &["--yes"]).await.ok();
+    let done = pipeline.pgstream(&["check", "--json"]).await.ok();
+    assert!(of_aws(&done).is_empty(), "{done:?}");
+    pipeline.pgstream(&["init"]).await.ok();
+
+    // What was not asked for is not asked of AWS.
+    let before = simulator.calls().len();
+    pipeline.pgstream(&["check", "--schema"]).await.ok();
+    assert_eq!(simulator.calls().len(), before);
+}
+
+#[tokio::test]
+async fn changes_that_wait_and_groups_that_fail_are_named() {
+    let simulator = Simulator::start(Options::default()).await.unwrap();
+    let shop = simulator.create_instance(Instance::new("shop")).await.unwrap();
+    let target = cluster().await;
+    let pipeline = between(&shop, &target, &simulator).await;
+    simulator.add_pending_modification("shop", "DBInstanceClass", "db.r7g.large");
+    let found = of_aws(&pipeline.pgstream(&["check", "--json", "--aws"]).await.ends(1));
+    assert!(ids(&found).contains(&"aws.pending_changes"), "{found:#?}");
+
+    let simulator = Simulator::start(Options::default()).await.unwrap();
+    let shop = simulator.create_instance(Instance::new("shop")).await.unwrap();
+    let pipeline = between(&shop, &target, &simulator).await;
+    simulator.faults().parameters_fail_to_apply();
+    let found = of_aws(&pipeline.pgstream(&["check", "--json", "--aws"]).await.ends(1));
+    run_printed(&found[0], &simulator, &["--yes", "--timeout", "5"]).await.ends(1);
+    let found = of_aws(&pipeline.pgstream(&["check", "--json", "--aws"]).await.ends(1));
+    assert!(ids(&found).contains(&"aws.unfit"), "{found:#?}");
+}
+
+#[tokio::test]
+async fn an_api_that_cannot_be_asked_is_said_and_in_the_way_of_nothing() {
+    let mut pipeline = Pipeline::new("").await;
+    let closed = format!("http://127.0.0.1:{}", closed_port());
+    pipeline.environment(environment(&closed));
+    let done = pipeline.pgstream(&["check", "--json"]).await.ok();
+    let found = of_aws(&done);
+    assert!(found.iter().all(|it| it["id"] == "aws.rds_api" && it["severity"] == "notice"), "{found:#?}");
+    assert!(!found.is_empty());
+}
+
+#[tokio::test]
+async fn an_endpoint_of_rds_is_looked_at_by_its_name() {
+    let mut pipeline = Pipeline::new("").await;
+    pipeline.environment(vec![
+        ("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned()),
+        ("AWS_MAX_ATTEMPTS".to_owned(), "1".to_owned()),
+    ]);
+    let host = "shop.c1abc2def3gh.eu-west-1.rds.amazonaws.com";
+    let url = named(&pipeline.source, host);
+    pipeline.set("source.postgres.url", url.as_str());
+    let found = of_aws(&pipeline.pgstream(&["check", "--json", "--aws"]).await.ok());
+    assert_eq!(ids(&found), ["aws.tls_not_verified", "aws.rds_api"], "{found:#?}");
+    assert!(found[1].to_string().contains("credentials"), "{found:#?}");
+
+    // As the fix says. This server has no TLS, so that it cannot be reached then.
+    pipeline.set("source.postgres.url", url.replace("sslmode=prefer", "sslmode=verify-full"));
+    let done = pipeline.pgstream(&["check", "--json", "--aws"]).await.ends(1);
+    assert_eq!(ids(&of_aws(&done)), ["aws.rds_api"]);
+
+    for (host, id) in [
+        ("shop.cluster-ro-c1abc2def3gh.eu-west-1.rds.amazonaws.com", "aws.reader_endpoint"),
+        ("shop.cluster-custom-c1abc2def3gh.eu-west-1.rds.amazonaws.com", "aws.custom_endpoint"),
+        ("shop.proxy-c1abc2def3gh.eu-west-1.rds.amazonaws.com", "aws.proxy_endpoint"),
+    ] {
+        let url =
+            format!("postgresql://postgres@{host}:{}/app?hostaddr=127.0.0.1&sslmode=prefer", pipeline.source.port());
+        pipeline.set("source.postgres.url", url);
+        let done = pipeline.pgstream(&["check", "--json", "--aws"]).await.ends(1);
+        assert!(ids(&of_aws(&done)).contains(&id), "{done:?}");
+    }
+}
+
+/// The server under the name of an endpoint, which nobody is asked for.
+fn named(server: &Cluster, host: &str) -> String {
+    let url = server.url("app").replacen("127.0.0.1", host, 1);
+    let next = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{next}hostaddr=127.0.0.1&sslmode=prefer")
+}
+
+fn closed_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
