@@ -187,6 +187,8 @@ async fn a_commit_waits_for_a_standby_during_the_copy(epoch_of_source: Option<u3
     here.batch("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
     here.batch("SELECT pg_reload_conf()").await;
     here.wait_until("SHOW synchronous_standby_names", "nobody").await;
+    // Commits wait once the checkpointer has read the setting, too, which nobody can ask it.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let waiting = pipeline.here().await;
     let waiting = tokio::spawn(async move {
         waiting.batch("SET synchronous_commit = on; BEGIN; INSERT INTO loose VALUES (1); COMMIT").await;

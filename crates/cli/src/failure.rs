@@ -189,7 +189,10 @@ impl Failure {
         let known_by_code = code.as_deref().is_some_and(|code| code.starts_with(diagnosis.id));
         if !known_by_code || !advised {
             eprintln!("  {} {} [{}]", style("cause:").cyan().for_stderr(), diagnosis.cause, diagnosis.id);
-            eprintln!("  {} {}", style("fix:").cyan().for_stderr(), diagnosis.fix);
+            // The statements above are exact.
+            if !matches!(self, Self::Denied(_)) {
+                eprintln!("  {} {}", style("fix:").cyan().for_stderr(), diagnosis.fix);
+            }
         }
         eprintln!("  {} {}", style("docs:").cyan().for_stderr(), diagnosis.docs);
     }

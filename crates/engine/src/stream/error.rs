@@ -149,13 +149,18 @@ pub enum Error {
     #[error("table {table} has another shape on the target: {}", differences.join("; "))]
     #[diagnostic(
         code(stream::shape),
-        help("bring the target table to the source's definition, then start again; nothing is lost meanwhile")
+        help(
+            "bring the target table to the source's definition, then start again; nothing is lost meanwhile. On the target: {}",
+            repair.join(" ")
+        )
     )]
     Shape {
         /// The table.
         table: TableName,
         /// What differs, one item each.
         differences: Vec<String>,
+        /// Statements that end the differences.
+        repair: Vec<String>,
     },
     /// A trigger or rule on the target would change what is applied.
     #[error("{} on the target would fire for replicated rows", objects.join(", "))]

@@ -158,7 +158,10 @@ impl TargetTable {
         let oid: u32 = row.get(0);
         let partitioned = row.get::<_, &str>(1) == "p";
         let catalog = catalog_columns(client, oid).await?;
-        let columns = match_columns(source, &catalog)?;
+        let columns = match match_columns(source, &catalog) {
+            Ok(columns) => columns,
+            Err(differences) => return Err(shape(client, name, differences).await?),
+        };
         let key = match source.identity {
             ReplicaIdentity::Default | ReplicaIdentity::Index => {
                 let key: Vec<usize> =
@@ -217,17 +220,34 @@ async fn catalog_columns(client: &Client, oid: u32) -> Result<Vec<CatalogColumn>
         .collect())
 }
 
+/// What differs in one column.
+struct Difference<'a> {
+    text: String,
+    repair: Repair<'a>,
+}
+
+/// What brings the target's column to the source's.
+enum Repair<'a> {
+    Add(&'a SourceColumn),
+    Retype(&'a SourceColumn),
+    AllowNull(&'a str),
+}
+
 /// The target's columns in the source's order, or every difference between the two.
-fn match_columns(source: &SourceRelation, catalog: &[CatalogColumn]) -> Result<Vec<TargetColumn>, Error> {
+fn match_columns<'a>(
+    source: &'a SourceRelation,
+    catalog: &'a [CatalogColumn],
+) -> Result<Vec<TargetColumn>, Vec<Difference<'a>>> {
     let mut differences = Vec::new();
     let mut columns = Vec::with_capacity(source.columns.len());
     for column in &source.columns {
         let Some(found) = catalog.iter().find(|c| c.name == column.name) else {
-            differences.push(format!("column {} is missing", quote_ident(&column.name)));
+            let text = format!("column {} is missing", quote_ident(&column.name));
+            differences.push(Difference { text, repair: Repair::Add(column) });
             continue;
         };
-        if let Some(difference) = type_difference(column, found) {
-            differences.push(difference);
+        if let Some(text) = type_difference(column, found) {
+            differences.push(Difference { text, repair: Repair::Retype(column) });
         }
         columns.push(TargetColumn {
             ident: quote_ident(&found.name),
@@ -240,10 +260,38 @@ fn match_columns(source: &SourceRelation, catalog: &[CatalogColumn]) -> Result<V
         });
     }
     for extra in catalog.iter().filter(|c| c.needs_value && !source.columns.iter().any(|s| s.name == c.name)) {
-        differences
-            .push(format!("column {} is NOT NULL without default and not on the source", quote_ident(&extra.name)));
+        let text = format!("column {} is NOT NULL without default and not on the source", quote_ident(&extra.name));
+        differences.push(Difference { text, repair: Repair::AllowNull(&extra.name) });
     }
-    if differences.is_empty() { Ok(columns) } else { Err(Error::Shape { table: source.table.clone(), differences }) }
+    if differences.is_empty() { Ok(columns) } else { Err(differences) }
+}
+
+/// The error that names the differences, and the statements that end them.
+async fn shape(client: &Client, table: &TableName, differences: Vec<Difference<'_>>) -> Result<Error, Error> {
+    let mut repair = Vec::new();
+    for difference in &differences {
+        let action = match difference.repair {
+            Repair::Add(column) => {
+                format!("ADD COLUMN {} {}", quote_ident(&column.name), source_type(client, column).await?)
+            }
+            Repair::Retype(column) => {
+                format!("ALTER COLUMN {} TYPE {}", quote_ident(&column.name), source_type(client, column).await?)
+            }
+            Repair::AllowNull(name) => format!("ALTER COLUMN {} DROP NOT NULL", quote_ident(name)),
+        };
+        repair.push(format!("ALTER TABLE {table} {action};"));
+    }
+    let differences = differences.into_iter().map(|difference| difference.text).collect();
+    Ok(Error::Shape { table: table.clone(), differences, repair })
+}
+
+/// The type of a source's column, as SQL.
+async fn source_type(client: &Client, column: &SourceColumn) -> Result<String, Error> {
+    if let Some(name) = &column.type_name {
+        return Ok(TableName::new(&name.schema, &name.name).to_string());
+    }
+    let row = client.query_one("SELECT format_type($1::oid, $2)", &[&column.type_oid, &column.typmod]).await;
+    Ok(row.map_err(client.failed("naming a type"))?.get(0))
 }
 
 fn type_difference(source: &SourceColumn, target: &CatalogColumn) -> Option<String> {

@@ -49,11 +49,18 @@ async fn another_shape_stops_the_stream_with_every_difference() {
         )
         .await;
     let error = pair.refuses("INSERT INTO item VALUES (1, 1, 1.25, 'x')").await;
-    let Error::Shape { differences, .. } = &error else { panic!("{error}") };
+    let Error::Shape { differences, repair, .. } = &error else { panic!("{error}") };
     assert_eq!(differences.len(), 4, "{error}");
     for part in ["\"a\"", "\"b\"", "\"c\" is missing", "\"must\""] {
         assert!(error.to_string().contains(part), "{part} in {error}");
     }
+    // What is printed is what mends it.
+    pair.there.batch(&repair.join("\n")).await;
+    let running = pair.stream();
+    pair.here.batch("UPDATE item SET c = 'y'").await;
+    pair.caught_up(&running).await;
+    assert_eq!(pair.there.scalar::<String>("SELECT concat(a, b, c) FROM item").await, "11.25y");
+    running.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -330,7 +330,7 @@ async fn signal(cluster: &Cluster, how: &str, application: &str) {
 /// Locks a high account, then the lower ones; the applier goes upwards. Either may be the victim.
 async fn deadlock(target: &Cluster, pause: Duration) {
     let client = target.client("app").await;
-    client.batch("BEGIN; SELECT FROM load.accounts WHERE id > 500 FOR UPDATE").await;
+    let _ = client.as_ref().batch_execute("BEGIN; SELECT FROM load.accounts WHERE id > 500 FOR UPDATE").await;
     sleep(pause).await;
     let _ = client.as_ref().batch_execute("SELECT FROM load.accounts WHERE id <= 500 FOR UPDATE").await;
     let _ = client.as_ref().batch_execute("ROLLBACK").await;

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pgstream_config::{pattern::TableFilter, pipeline::ObjectTypes};
 use pgstream_engine::{
     source::{self, InitSettings},
-    stream::{Job, Rights, SchemaChanges},
+    stream::{Destination, Error, Job, Rights, SchemaChanges},
 };
+use pgstream_postgres::Session;
 use pgstream_testkit::{Client, Cluster, assert_same_rows, assert_same_schema, assert_schema_restores_to};
 use tokio_util::sync::CancellationToken;
 
@@ -112,6 +113,27 @@ impl Mirror {
             running.kill().await;
         }
         self.running = Some(Running::start(self.job()));
+    }
+
+    /// The stream writes to the target as this role from now on, with foreign keys and triggers on.
+    pub async fn restart_as(&mut self, role: &str, password: &str) {
+        if let Some(running) = self.running.take() {
+            running.stop().await.expect("the stream stops cleanly");
+        }
+        let url = self.pair.target.url_as(role, password, "app");
+        self.running = Some(Running::start(Job { destination: Destination::Postgres(server(&url)), ..self.job() }));
+    }
+
+    /// A session on the source with the rights of another role.
+    pub async fn as_role(&self, role: &str) -> pgstream_postgres::Client {
+        let session = server(&self.pair.source.url("app")).connect(&Session::new("test")).await.unwrap();
+        session.batch_execute(&format!("SET SESSION AUTHORIZATION {role}")).await.unwrap();
+        session
+    }
+
+    /// Waits for the stream to fail.
+    pub async fn failure(&mut self) -> Error {
+        self.running.take().expect("the stream runs").failure().await
     }
 
     pub async fn stop(mut self) {

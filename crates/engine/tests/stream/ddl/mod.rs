@@ -2,6 +2,7 @@
 
 mod mirror;
 
+mod capture;
 mod columns;
 mod constraints;
 mod indexes;
