@@ -7,6 +7,7 @@
 //! Both definitions come from the source, so a newer target that prints the same expression otherwise makes no
 //! difference. The statements run where the record stands in the stream, in the transaction of the rows around it.
 
+pub mod definition;
 pub mod log;
 pub mod plan;
 pub mod record;

@@ -5,7 +5,10 @@ use pgstream_config::{
     pipeline::{ObjectType, ObjectTypes},
 };
 
-use super::record::{Change, Relation, Versions};
+use super::{
+    definition::Relation,
+    record::{Change, Versions},
+};
 
 /// What is followed.
 #[derive(Debug, Clone, Default)]

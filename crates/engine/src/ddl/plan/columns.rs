@@ -3,7 +3,7 @@
 use pgstream_postgres::{TableName, quote_ident, quote_literal};
 
 use super::{
-    super::record::{Column, Relation},
+    super::definition::{Column, Relation},
     Plan, options, rights, sequence,
 };
 

@@ -4,7 +4,7 @@
 use pgstream_postgres::{TableName, quote_ident};
 
 use super::{
-    super::record::{Attached, Constraint, Index, Policy, Relation},
+    super::definition::{Attached, Constraint, Index, Policy, Relation},
     Plan, options,
 };
 

@@ -2,10 +2,7 @@
 
 use pgstream_postgres::quote_ident;
 
-use super::{
-    super::record::{Relation, Versions},
-    Plan, columns, dropped, options, parts, rights,
-};
+use super::{super::definition::Relation, super::record::Versions, Plan, columns, dropped, options, parts, rights};
 
 pub(super) fn table(plan: &mut Plan, versions: &Versions<Relation>) {
     if dropped(plan, versions, |t| format!("DROP TABLE IF EXISTS {}", t.table())) {

@@ -3,7 +3,8 @@
 use pgstream_postgres::quote_ident;
 
 use super::{
-    super::record::{DefaultPrivileges, Grant, Versions},
+    super::definition::{DefaultPrivileges, Grant},
+    super::record::Versions,
     Plan,
 };
 

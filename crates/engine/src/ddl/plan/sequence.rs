@@ -2,10 +2,7 @@
 
 use pgstream_postgres::{TableName, quote_ident};
 
-use super::{
-    super::record::{Sequence, Versions},
-    Plan, dropped, rights,
-};
+use super::{super::definition::Sequence, super::record::Versions, Plan, dropped, rights};
 
 pub(super) fn sequence(plan: &mut Plan, versions: &Versions<Sequence>) {
     let name = |s: &Sequence| TableName::new(&s.schema, &s.name);

@@ -3,7 +3,8 @@
 use pgstream_postgres::{TableName, quote_ident};
 
 use super::{
-    super::record::{Extension, Function, Schema, Simple, Versions},
+    super::definition::{Extension, Function, Schema, Simple},
+    super::record::Versions,
     Plan, dropped, rights,
 };
 

@@ -3,7 +3,8 @@
 use pgstream_postgres::{TableName, quote_ident, quote_literal};
 
 use super::{
-    super::record::{Column, Constraint, Label, Type, Versions},
+    super::definition::{Column, Constraint, Label, Type},
+    super::record::Versions,
     Plan, Uncovered, dropped, rights,
 };
 

@@ -19,7 +19,7 @@ use super::{
     schema::Replay,
 };
 use crate::{
-    ddl::record::Relation,
+    ddl::definition::Relation,
     target::ledger::{Copied, STALE},
 };
 
