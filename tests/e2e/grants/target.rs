@@ -161,3 +161,37 @@ async fn a_database_that_cannot_be_created_names_the_attribute() {
     admin.batch(&fixes(&refused)[0]).await;
     pipeline.pgstream(&["snapshot"]).await.ok();
 }
+
+/// The owners' member alters what they own and makes what will be theirs.
+#[tokio::test]
+async fn schema_changes_are_followed_with_exactly_its_grants() {
+    let mut pipeline = pipeline(18, 18).await;
+    let url = pipeline.source.url("app");
+    pipeline.pgstream(&["init"]).await.ok();
+    empty(&pipeline.target).await;
+    pipeline.set("target.postgres.url", login(&pipeline.target, "target"));
+    let more = ["--mode", "snapshot-and-replication", "--source-url", &url];
+    let subject = Subject::new(&pipeline.target, "target", &more);
+    let all = subject.printed().await;
+    subject.give(all.iter()).await;
+    let mut running = pipeline.run();
+    pipeline.caught_up(&mut running).await;
+    let here = pipeline.here().await;
+    here.batch(
+        "SET ROLE app_owner;
+         ALTER TABLE keyless ADD b float8 DEFAULT random(), ADD CONSTRAINT small CHECK (a < 1000);
+         CREATE TABLE fresh (id int PRIMARY KEY, at timestamptz DEFAULT now()); INSERT INTO fresh VALUES (1);
+         CREATE INDEX fresh_at ON fresh (at); ALTER TABLE fresh RENAME at TO since; COMMENT ON TABLE fresh IS 'new';
+         CREATE VIEW seen AS SELECT * FROM fresh; CREATE TABLE filled AS SELECT * FROM keyless;
+         CREATE TYPE mood AS ENUM ('good'); ALTER TABLE fresh ADD m mood; DROP TABLE filled",
+    )
+    .await;
+    pipeline.caught_up(&mut running).await;
+    pipeline.assert_same_rows().await;
+    let owner = "SELECT string_agg(DISTINCT relowner::regrole::text, ' ') FROM pg_class
+                  WHERE relname IN ('fresh', 'seen', 'keyless')";
+    assert_eq!(pipeline.there().await.text(owner).await.as_deref(), Some("app_owner"));
+    let noted = "SELECT count(*) FROM pgstream.ddl_applied WHERE state <> 'applied' OR notes <> '{}'";
+    assert_eq!(pipeline.there().await.text(noted).await.as_deref(), Some("0"));
+    running.stop().await.ok();
+}

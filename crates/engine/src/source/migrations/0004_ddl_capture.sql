@@ -63,10 +63,15 @@ CREATE FUNCTION pgstream.ddl_casts_alike(old jsonb, new jsonb) RETURNS boolean
 END $$;
 
 -- Whether the rows of a rewritten table cannot be computed anew elsewhere. Reasons as in pg_event_trigger_table_rewrite_reason:
--- 2 a column got values from a default that is no constant, 4 a column's type changed.
+-- 2 columns got values that are no constant (generated ones are the same everywhere), 4 a column's type changed. The rows of
+-- an unlogged table were never in the stream.
 CREATE FUNCTION pgstream.ddl_must_copy(rewritten integer, old jsonb, new jsonb) RETURNS boolean
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$ BEGIN
-    RETURN (rewritten & 2) <> 0 OR ((rewritten & 4) <> 0 AND NOT pgstream.ddl_casts_alike(old, new));
+    RETURN coalesce(old->>'persistence' = 'u' AND new->>'persistence' = 'p', false)
+        OR ((rewritten & 2) <> 0 AND EXISTS (
+               SELECT FROM jsonb_array_elements(new->'columns') AS n
+                WHERE n->>'generated' = '' AND NOT old->'columns' @> jsonb_build_array(jsonb_build_object('num', n->'num'))))
+        OR ((rewritten & 4) <> 0 AND NOT pgstream.ddl_casts_alike(old, new));
 END $$;
 
 -- Which tables a publication by list is meant to have, as the configuration says; null stands for any name.

@@ -98,3 +98,18 @@ async fn new_tables_join_a_publication_that_is_a_list_when_they_are_meant_to() {
     assert_eq!(mirror.source().scalar::<String>(identity).await, "d", "what is not published is left alone");
     mirror.stop().await;
 }
+
+#[tokio::test]
+async fn rows_that_were_never_in_the_stream_come_when_their_table_is_logged() {
+    let mirror = Mirror::new().await;
+    mirror
+        .follows(&[
+            "CREATE UNLOGGED TABLE u (id int PRIMARY KEY, v int); INSERT INTO u SELECT i, i FROM generate_series(1, 100) i",
+            "ALTER TABLE u SET LOGGED; INSERT INTO u VALUES (101, 101); UPDATE u SET v = 0 WHERE id < 10",
+            "ALTER TABLE u ADD twice int GENERATED ALWAYS AS (v * 2) STORED",
+        ])
+        .await;
+    let copies = "SELECT count(*) FROM pgstream.snapshot_ledger WHERE table_name = 'u'";
+    assert_eq!(mirror.target().scalar::<i64>(copies).await, 1);
+    mirror.stop().await;
+}
