@@ -152,16 +152,19 @@ EXCEPTION WHEN insufficient_privilege THEN
         'primary key or REPLICA IDENTITY FULL', whole::regclass;
 END $$;
 
--- What one object was and is, and takes note of it; null when nothing changed.
+-- What one object was and is, and takes note of it; null when neither its definition nor its rows changed.
 CREATE FUNCTION pgstream.ddl_difference(of_class text, of_classid oid, whole oid, rewritten integer) RETURNS jsonb
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     old jsonb;
     new jsonb := pgstream.ddl_describe(of_class, whole);
     stable uuid;
+    must_copy boolean;
 BEGIN
     SELECT definition INTO old FROM pgstream.ddl_objects WHERE classid = of_classid AND objid = whole;
-    IF old IS NOT DISTINCT FROM new THEN RETURN NULL; END IF;
+    must_copy := old IS NOT NULL AND new IS NOT NULL AND pgstream.ddl_must_copy(rewritten, old, new);
+    -- ALTER COLUMN … TYPE … USING may keep the type and change every row.
+    IF old IS NOT DISTINCT FROM new AND NOT must_copy THEN RETURN NULL; END IF;
     IF of_class = 'table' THEN
         INSERT INTO pgstream.table_ids (table_oid) VALUES (whole) ON CONFLICT (table_oid) DO NOTHING;
         SELECT id INTO stable FROM pgstream.table_ids WHERE table_oid = whole;
@@ -176,7 +179,7 @@ BEGIN
         ON CONFLICT (classid, objid) DO UPDATE SET class = of_class, definition = new, parts = excluded.parts;
     END IF;
     RETURN jsonb_build_object('class', of_class, 'id', whole::bigint, 'stable_id', stable, 'was', old, 'is', new,
-        'must_copy', old IS NOT NULL AND new IS NOT NULL AND pgstream.ddl_must_copy(rewritten, old, new));
+        'must_copy', must_copy);
 END $$;
 
 -- Tables whose definition follows from that of another: descendants, also those until now, and tables of a composite type.
