@@ -7,7 +7,8 @@
 //!              passed over in the stream from here on
 //!       yes ─> stale: none of its rows is applied; tried again after each of those changes
 //! ```
-//! With no change outstanding, the definition of everything is the same on both sides, so the rows fit.
+//! With no change outstanding, the definition of everything is the same on both sides, so the rows fit. The tables are locked
+//! before the snapshot is taken: one that is rewritten after it would look empty to it.
 
 use std::{pin::pin, sync::PoisonError};
 
@@ -40,6 +41,13 @@ pub(super) async fn run(replay: &Replay, target: &Client) -> Result<(), Error> {
     let source = door::connect(&replay.source, &Session::new("pgstream-aws copy again")).await?;
     let failed = || source.failed("copying a table again");
     source.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failed())?;
+    let names: Vec<String> = stale.iter().map(|table| format!("ONLY {table}")).collect();
+    let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
+    match source.batch_execute(&lock).await.map_err(failed()) {
+        // Renamed or dropped meanwhile: that change is still to come.
+        Err(error) if matches!(error.sqlstate(), Some("42P01" | "3F000")) => return Ok(()),
+        locked => locked?,
+    }
     let row = source
         .query_one("SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()", &[])
         .await
