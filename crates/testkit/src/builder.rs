@@ -54,12 +54,12 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     hba: Vec<String>,
     tls: bool,
-    fillable: bool,
+    fillable: Option<&'static str>,
 }
 
 impl Builder {
     pub(crate) fn new(major: u32) -> Self {
-        Self { major, settings: Vec::new(), hba: Vec::new(), tls: false, fillable: false }
+        Self { major, settings: Vec::new(), hba: Vec::new(), tls: false, fillable: None }
     }
 
     /// The major version; the newest, or that of the matrix, if not called.
@@ -90,10 +90,11 @@ impl Builder {
         self
     }
 
-    /// A disk that [`Cluster::disk`] can fill.
+    /// A disk that [`Cluster::disk`] can fill below this part of the data directory: `""` is all of it, `base` the
+    /// tables without the WAL, so that the server lives however long the disk is full.
     #[must_use]
-    pub fn fillable_disk(mut self) -> Self {
-        self.fillable = true;
+    pub fn fillable_disk(mut self, below: &'static str) -> Self {
+        self.fillable = Some(below);
         self
     }
 
@@ -133,8 +134,8 @@ impl Builder {
         if self.tls {
             write_certificates(&layout.base)?;
         }
-        if self.fillable {
-            layout.disk = Some(Disk::new(&layout.data, &layout.base)?);
+        if let Some(below) = self.fillable {
+            layout.disk = Some(Disk::new(layout.data.join(below), &layout.base)?);
         }
         self.write_configuration(&layout)?;
         Ok((layout, watchdog))
