@@ -40,6 +40,7 @@ test-localstack: ## The end-to-end tests with LocalStack in place of ministack (
 matrix: ## The matrix_* tests from each PostgreSQL version to the newest
 	@scripts/matrix
 
-bench: setup ## How fast backlogs are applied, beside the server's own subscription
+bench: setup ## How fast, beside what else does it, into docs/benchmarks.md (PARTS="backlog copy" for some parts)
 	@echo "building with optimisations (several minutes the first time)"
-	@cargo run --locked --release -q -p pgstream-engine --example backlog
+	@cargo build --locked --release -q -p pgstream-aws --bin pgstream-aws
+	@cargo run --locked --release -q -p pgstream-bench -- $(PARTS)

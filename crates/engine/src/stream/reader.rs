@@ -215,6 +215,7 @@ impl Reader {
                     self.take_what_is_there()?;
                     if !self.is_full() && self.is_far_behind() {
                         rest_until = Instant::now() + REST;
+                        self.stream.sleep();
                     }
                     if self.reply_now {
                         self.send_status().await?;
