@@ -13,7 +13,7 @@
 mod messages;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -28,7 +28,7 @@ use pgstream_postgres::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +55,11 @@ const BACKLOG: u64 = 1 << 20;
 const REST: Duration = Duration::from_millis(20);
 /// So long a batch may then grow.
 const GROWTH: Duration = Duration::from_millis(100);
+
+/// How often the source is asked whether it sees what it has sent,
+const UNSEEN_POLL: Duration = Duration::from_millis(10);
+/// and after how many transactions at the latest.
+const UNSEEN: usize = 1_000;
 
 /// Bounds of one batch.
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +116,9 @@ pub struct Reader {
     held: Option<Bytes>,
     /// Relations that may have been created in the very transaction that is read.
     unknown: Vec<RelationId>,
+    /// Transactions that the source must see before it is asked: those that are asked about, and those whose rows were
+    /// passed over because a later snapshot will hold them.
+    unseen: HashSet<u32>,
     /// When the chunk before it left.
     last_chunk: Instant,
     /// The transaction that is read began in a chunk that was sent: the target's transaction is open.
@@ -159,6 +167,7 @@ impl Reader {
             copying: Copying::default(),
             held: None,
             unknown: Vec::new(),
+            unseen: HashSet::new(),
             last_chunk: now,
             spilled: false,
             sent: 0,
@@ -198,10 +207,13 @@ impl Reader {
         let mut rest_until = Instant::now();
         let mut copies = self.copies.clone();
         loop {
-            match source {
+            let asked = match source {
                 Some(source) => self.ask(source).await?,
-                None => self.unknown.clear(),
-            }
+                None => {
+                    self.unknown.clear();
+                    true
+                }
+            };
             let done = self.applied.borrow().done;
             if self.barrier.is_some_and(|barrier| done >= barrier) {
                 self.lift_barrier();
@@ -211,7 +223,7 @@ impl Reader {
             let idle = done == self.sent;
             let whole = self.at == At::Boundary && !self.chunk.is_empty();
             let grows = whole && !full && idle && self.is_far_behind() && self.last_chunk.elapsed() < GROWTH;
-            let ready = (self.is_due() && self.barrier.is_none()) || (idle && whole && !grows);
+            let ready = asked && ((self.is_due() && self.barrier.is_none()) || (idle && whole && !grows));
             let copied = copies.as_mut().filter(|_| !self.copying.is_empty());
             let resting = !full && Instant::now() < rest_until;
             tokio::select! {
@@ -235,6 +247,7 @@ impl Reader {
                 }
                 () = sleep_until(self.last_chunk + GROWTH), if grows => {}
                 Ok(()) = self.applied.changed(), if !idle => {}
+                () = sleep(UNSEEN_POLL), if !asked => {}
                 Some(Ok(())) = OptionFuture::from(copied.map(watch::Receiver::changed)) => {}
                 () = sleep_until(rest_until), if resting => {}
                 frame = self.stream.frame(), if !full && !resting => {
@@ -292,20 +305,34 @@ impl Reader {
     }
 
     /// What the stream does not tell: whether tables that were first seen in this transaction are also created by it, and
-    /// whether new columns can be read in binary.
-    async fn ask(&mut self, source: &Client) -> Result<(), Error> {
+    /// whether new columns can be read in binary. False while the source does not see what it has sent: a transaction
+    /// stands in the WAL a moment before others see it, and with synchronous replication as long as its standby takes.
+    async fn ask(&mut self, source: &Client) -> Result<bool, Error> {
+        let brings_types = self.ddl.as_ref().is_some_and(|ddl| !ddl.types_checked && schema::brings_types(&ddl.record));
+        if let At::Inside { xid, .. } = self.at
+            && (!self.unknown.is_empty() || (brings_types && self.binary.is_some()))
+        {
+            self.unseen.insert(xid);
+        }
+        let matters = !self.unknown.is_empty() || self.ddl.is_some() || self.may_copy() || self.unseen.len() > UNSEEN;
+        if matters && !self.unseen.is_empty() {
+            self.unseen = schema::unseen(source, &self.unseen).await?;
+            if !self.unseen.is_empty() {
+                return Ok(false);
+            }
+        }
         if let (Some(publication), Some(ddl)) = (&self.binary, &mut self.ddl)
             && !std::mem::replace(&mut ddl.types_checked, true)
-            && schema::brings_types(&ddl.record)
+            && brings_types
             && door::has_local_references(source, publication).await?
         {
             return Err(Error::TextNeeded);
         }
         if self.unknown.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let unknown = std::mem::take(&mut self.unknown);
-        let At::Inside { xid, .. } = self.at else { return Ok(()) };
+        let At::Inside { xid, .. } = self.at else { return Ok(true) };
         let filled = schema::filled_by(source, xid).await?;
         for id in unknown {
             if let (Some(Follow::Rows(followed)), Some(version)) = (self.follow.get(&id), self.versions.get(&id))
@@ -315,7 +342,7 @@ impl Reader {
                 self.follow.insert(id, Follow::Unborn(followed));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Sends a last status update and ends the stream.
@@ -335,7 +362,11 @@ impl Reader {
     /// Whether nothing more may be added. A transaction that was spilled closes its chunk with its commit: the target's
     /// transaction must not grow with the next ones.
     fn is_full(&self) -> bool {
-        self.is_due() || self.barrier.is_some() || !self.unknown.is_empty() || self.held.is_some()
+        self.is_due()
+            || self.barrier.is_some()
+            || !self.unknown.is_empty()
+            || self.unseen.len() > UNSEEN
+            || self.held.is_some()
     }
 
     /// Whether what there is must be handed over.

@@ -1,6 +1,9 @@
 //! Schema changes as they stand in the stream: a row of `pgstream.schema_log`, in order, inside its transaction.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
 
 use pgstream_postgres::{
     Client, Lsn, TableName,
@@ -14,7 +17,7 @@ use super::{
 };
 use crate::{
     ddl::{Change, Record, record::Versions},
-    target::ledger::{Copied, Ledger},
+    target::ledger::{Copied, Ledger, ParseSnapshotError, Snapshot},
 };
 
 /// The ledger, which the applier renews when it copies a table again.
@@ -135,4 +138,14 @@ pub async fn filled_by(source: &Client, xid: u32) -> Result<Vec<TableName>, Erro
         .await
         .map_err(source.failed("reading pgstream.schema_log"))?;
     Ok(rows.iter().map(|row| TableName::new(row.get::<_, String>(0), row.get::<_, String>(1))).collect())
+}
+
+/// Which of these transactions, whose commits are in the stream, the source does not see yet.
+pub async fn unseen(source: &Client, transactions: &HashSet<u32>) -> Result<HashSet<u32>, Error> {
+    let row = source
+        .query_one("SELECT pg_current_snapshot()::text", &[])
+        .await
+        .map_err(source.failed("looking for transactions that are still to be seen"))?;
+    let now: Snapshot = row.get::<_, String>(0).parse().map_err(|e: ParseSnapshotError| Error::Ledger(e.into()))?;
+    Ok(transactions.iter().copied().filter(|xid| !now.sees(*xid)).collect())
 }

@@ -17,6 +17,7 @@ use crate::stream::{
     schema,
     work::Mark,
 };
+use crate::target::ledger::Copied;
 
 impl Reader {
     pub(super) fn message(&mut self, bytes: &Bytes) -> Result<(), Error> {
@@ -141,7 +142,12 @@ impl Reader {
                 Kind::Insert(row) => self.schema_change(id, row, xid, commit),
                 Kind::Update { .. } | Kind::Delete(_) => Ok(()),
             },
-            Some(Follow::Rows(followed)) if followed.is_copied(xid, commit) => Ok(()),
+            Some(Follow::Rows(followed)) if followed.is_copied(xid, commit) => {
+                if followed.copied == Some(Copied::Stale) {
+                    self.unseen.insert(xid);
+                }
+                Ok(())
+            }
             Some(Follow::Rows(followed)) => {
                 if !followed.fits(kind) {
                     return Err(Error::Protocol {
@@ -171,6 +177,9 @@ impl Reader {
                 Some(Follow::Rows(followed)) if !followed.is_copied(xid, commit) => {
                     followed.touch(&mut self.chunk, self.sent);
                     relations.push(followed.index);
+                }
+                Some(Follow::Rows(_)) => {
+                    self.unseen.insert(xid);
                 }
                 Some(_) => {}
             }

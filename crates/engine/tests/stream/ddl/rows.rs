@@ -87,6 +87,35 @@ async fn the_stream_goes_on_while_a_table_is_copied_beside_it_and_waits_at_the_f
     mirror.stop().await;
 }
 
+/// A commit that waits for a synchronous standby is in the stream before any query of the source sees it.
+#[tokio::test]
+async fn a_schema_change_that_the_source_does_not_see_yet_is_waited_for() {
+    let mirror = Mirror::new().await.copying_beside().await;
+    let here = mirror.source();
+    mirror.follows(&["CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)"]).await;
+    here.batch("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
+    here.batch("SELECT pg_reload_conf()").await;
+    here.wait_until("SHOW synchronous_standby_names", "nobody").await;
+    // Commits wait once the checkpointer has read the setting, too, which nobody can ask it.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    here.batch("SET synchronous_commit = off").await;
+    let waiting = mirror.as_role("postgres").await;
+    let creating = tokio::spawn(async move {
+        waiting.batch_execute("SET synchronous_commit = on").await?;
+        waiting.batch_execute("CREATE TABLE public.made AS SELECT g AS id FROM generate_series(1, 100) g").await
+    });
+    here.wait_until("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'", "1").await;
+    mirror.run(&["INSERT INTO t VALUES (2)"]).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    let made = "SELECT count(*) FROM pg_class WHERE relname = 'made'";
+    assert_eq!(mirror.target().scalar::<i64>(made).await, 0);
+    here.batch("ALTER SYSTEM RESET synchronous_standby_names").await;
+    here.batch("SELECT pg_reload_conf()").await;
+    creating.await.unwrap().unwrap();
+    mirror.is_equal().await;
+    mirror.stop().await;
+}
+
 #[tokio::test]
 async fn large_tables_are_copied_beside_the_stream_under_load() {
     let mirror = Mirror::new().await.copying_beside().await;
