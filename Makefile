@@ -24,6 +24,7 @@ test: lint ## Everything that CI checks
 	@scripts/step emulator scripts/fetch-emulator
 	@scripts/step dependencies scripts/check-dependencies
 	@scripts/step docs scripts/check-docs
+	@scripts/step infra scripts/check-infra
 	@scripts/step tests cargo nextest run --locked --workspace --all-targets
 	@scripts/step doctests cargo test --locked --workspace --doc --quiet
 	@scripts/step documentation env RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
@@ -41,7 +42,7 @@ matrix: ## The matrix_* tests from each PostgreSQL version to the newest
 	@scripts/matrix
 
 infra: ## The templates: cfn-lint, checkov, and what they must agree on with the rest
-	@scripts/check-infra
+	@scripts/check-infra --checkov
 
 image-check: ## The container image, built and tried without a container engine (needs root on Debian or Ubuntu)
 	@echo "building with optimisations (several minutes the first time)"
