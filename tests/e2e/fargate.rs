@@ -17,6 +17,7 @@ pub struct Fargate<'a> {
     emulator: &'a Emulator,
     cluster: String,
     seen: BTreeSet<String>,
+    runs: bool,
     /// Commands in the order in which they ran.
     pub commands: Vec<String>,
     /// The task of the service.
@@ -25,7 +26,13 @@ pub struct Fargate<'a> {
 
 impl<'a> Fargate<'a> {
     pub fn new(emulator: &'a Emulator, cluster: &str) -> Self {
-        Self { emulator, cluster: cluster.to_owned(), seen: BTreeSet::new(), commands: Vec::new(), stream: None }
+        let cluster = cluster.to_owned();
+        Self { emulator, cluster, seen: BTreeSet::new(), runs: true, commands: Vec::new(), stream: None }
+    }
+
+    /// Tasks end without having done anything.
+    pub fn idle(emulator: &'a Emulator, cluster: &str) -> Self {
+        Self { runs: false, ..Self::new(emulator, cluster) }
     }
 
     /// Runs what was asked for since the last time.
@@ -49,17 +56,20 @@ impl<'a> Fargate<'a> {
         let command = if overridden.is_array() { overridden } else { &container["command"] };
         let command: Vec<&str> = command.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
         self.commands.push(command.join(" "));
-        let environment = self.environment(container).await;
-        match command.as_slice() {
-            ["run"] => self.stream = Some(Replicator::start_in(&command, environment)),
-            // One process copies; the tasks of its workers find nothing left to do.
-            ["snapshot", "coordinate"] => drop(Replicator::start_in(&["snapshot"], environment).done().await.ok()),
-            ["snapshot", "worker"] => {}
-            command => drop(Replicator::start_in(command, environment).done().await.ok()),
+        if self.runs {
+            let environment = self.environment(container).await;
+            match command.as_slice() {
+                ["run"] => {
+                    self.stream = Some(Replicator::start_in(&command, environment));
+                    return;
+                }
+                // One process copies; the tasks of its workers find nothing left to do.
+                ["snapshot", "coordinate"] => drop(Replicator::start_in(&["snapshot"], environment).done().await.ok()),
+                ["snapshot", "worker"] => {}
+                command => drop(Replicator::start_in(command, environment).done().await.ok()),
+            }
         }
-        if command.as_slice() != ["run"] {
-            self.ecs("StopTask", json!({ "cluster": self.cluster, "task": arn, "reason": "ended" })).await;
-        }
+        self.ecs("StopTask", json!({ "cluster": self.cluster, "task": arn, "reason": "ended" })).await;
     }
 
     /// What a container is given: its variables, and parameters of Systems Manager as variables.
@@ -70,13 +80,16 @@ impl<'a> Fargate<'a> {
             container["environment"].as_array().unwrap().iter().map(|pair| (text(&pair["name"]), text(&pair["value"]))),
         );
         for secret in container["secrets"].as_array().unwrap() {
-            let arn = text(&secret["valueFrom"]);
+            // The emulator leaves these as the template writes them.
+            let field =
+                |ours: &str, theirs: &str| text(if secret[ours].is_string() { &secret[ours] } else { &secret[theirs] });
+            let arn = field("valueFrom", "ValueFrom");
             let (_, name) = arn.split_once(":parameter").unwrap();
             let (status, answer) =
                 self.emulator.json("ssm", "AmazonSSM.GetParameter", &json!({ "Name": name }).to_string()).await;
             assert_eq!(status, 200, "{answer}");
             let answer: Value = serde_json::from_str(&answer).unwrap();
-            environment.push((text(&secret["name"]), text(&answer["Parameter"]["Value"])));
+            environment.push((field("name", "Name"), text(&answer["Parameter"]["Value"])));
         }
         environment
     }

@@ -50,7 +50,9 @@ impl Account {
         let config = "modifiers:\n  filter:\n    exclude_tables: [scratch]\n";
         let parameter = json!({ "Name": "/pgstream/app", "Type": "String", "Value": config });
         self.json("ssm", "AmazonSSM.PutParameter", parameter).await;
-        self.emulator.put_object("programs", "").await;
+        let region =
+            "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>";
+        self.emulator.put_object("programs", region).await;
         self.emulator.put_object("programs/slot-monitor.zip", "not looked into before it is run").await;
         let parameters = [
             ("DatabaseName", "app".to_owned()),
@@ -197,22 +199,15 @@ async fn the_state_machine_ends_with_the_step_that_failed() {
     let account = Account::new().await;
     let nowhere = json!({ "username": "u", "password": "pw", "host": "127.0.0.1", "port": 1, "dbname": "app" });
     account.deploy(nowhere.clone(), nowhere).await;
-    // The only way for a task to fail that the emulator has: it does not start.
-    let gone = json!({ "taskDefinition": format!("{STACK}-init:1") });
-    account.json("ecs", "AmazonEC2ContainerServiceV20141113.DeregisterTaskDefinition", gone.clone()).await;
-    account
-        .json(
-            "ecs",
-            "AmazonEC2ContainerServiceV20141113.DeleteTaskDefinitions",
-            json!({ "taskDefinitions": [gone["taskDefinition"]] }),
-        )
-        .await;
-    let mut fargate = Fargate::new(&account.emulator, STACK);
+    // Tasks do not fail in the emulator: it knows no exit codes.
+    let service = json!({ "cluster": STACK, "service": format!("{STACK}-stream"), "force": true });
+    account.json("ecs", "AmazonEC2ContainerServiceV20141113.DeleteService", service).await;
+    let mut fargate = Fargate::idle(&account.emulator, STACK);
     let execution = account.start().await;
     let ended = account.ended(&execution, &mut fargate).await;
     assert_eq!(
         (ended["status"].as_str(), ended["error"].as_str()),
-        (Some("FAILED"), Some("pgstream.verify")),
+        (Some("FAILED"), Some("pgstream.stream")),
         "{ended:#}"
     );
     assert!(ended["cause"].as_str().unwrap().starts_with("The task did not start"), "{ended:#}");

@@ -146,7 +146,7 @@ impl Emulator {
         self.send("POST /", service, "Content-Type: application/x-www-form-urlencoded\r\n", &body.join("&")).await
     }
 
-    /// Makes a bucket, or an object in one, of this text.
+    /// Makes a bucket, or an object in one, from this text.
     ///
     /// # Panics
     /// When it is not made.
