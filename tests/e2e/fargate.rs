@@ -17,7 +17,6 @@ pub struct Fargate<'a> {
     emulator: &'a Emulator,
     cluster: String,
     seen: BTreeSet<String>,
-    runs: bool,
     /// Commands in the order in which they ran.
     pub commands: Vec<String>,
     /// The task of the service.
@@ -27,12 +26,7 @@ pub struct Fargate<'a> {
 impl<'a> Fargate<'a> {
     pub fn new(emulator: &'a Emulator, cluster: &str) -> Self {
         let cluster = cluster.to_owned();
-        Self { emulator, cluster, seen: BTreeSet::new(), runs: true, commands: Vec::new(), stream: None }
-    }
-
-    /// Tasks end without having done anything.
-    pub fn idle(emulator: &'a Emulator, cluster: &str) -> Self {
-        Self { runs: false, ..Self::new(emulator, cluster) }
+        Self { emulator, cluster, seen: BTreeSet::new(), commands: Vec::new(), stream: None }
     }
 
     /// Runs what was asked for since the last time.
@@ -56,18 +50,16 @@ impl<'a> Fargate<'a> {
         let command = if overridden.is_array() { overridden } else { &container["command"] };
         let command: Vec<&str> = command.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
         self.commands.push(command.join(" "));
-        if self.runs {
-            let environment = self.environment(container).await;
-            match command.as_slice() {
-                ["run"] => {
-                    self.stream = Some(Replicator::start_in(&command, environment));
-                    return;
-                }
-                // One process copies; the tasks of its workers find nothing left to do.
-                ["snapshot", "coordinate"] => drop(Replicator::start_in(&["snapshot"], environment).done().await.ok()),
-                ["snapshot", "worker"] => {}
-                command => drop(Replicator::start_in(command, environment).done().await.ok()),
+        let environment = self.environment(container).await;
+        match command.as_slice() {
+            ["run"] => {
+                self.stream = Some(Replicator::start_in(&command, environment));
+                return;
             }
+            // One process copies; the tasks of its workers find nothing left to do.
+            ["snapshot", "coordinate"] => drop(Replicator::start_in(&["snapshot"], environment).done().await.ok()),
+            ["snapshot", "worker"] => {}
+            command => drop(Replicator::start_in(command, environment).done().await.ok()),
         }
         self.ecs("StopTask", json!({ "cluster": self.cluster, "task": arn, "reason": "ended" })).await;
     }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{fargate::Fargate, replicator::SLOT};
 
 const STACK: &str = "pgstream-app";
+const MACHINE: &str = "arn:aws:states:eu-west-1:000000000000:stateMachine:pgstream-app";
 const DEADLINE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(200);
 
@@ -103,8 +104,7 @@ impl Account {
 
     /// Starts the state machine; the execution's ARN.
     async fn start(&self) -> String {
-        let machine = format!("arn:aws:states:eu-west-1:000000000000:stateMachine:{STACK}");
-        let started = self.states("StartExecution", json!({ "stateMachineArn": machine, "input": "{}" })).await;
+        let started = self.states("StartExecution", json!({ "stateMachineArn": MACHINE, "input": "{}" })).await;
         started["executionArn"].as_str().unwrap().to_owned()
     }
 
@@ -199,15 +199,18 @@ async fn the_state_machine_ends_with_the_step_that_failed() {
     let account = Account::new().await;
     let nowhere = json!({ "username": "u", "password": "pw", "host": "127.0.0.1", "port": 1, "dbname": "app" });
     account.deploy(nowhere.clone(), nowhere).await;
-    // Tasks do not fail in the emulator: it knows no exit codes.
-    let service = json!({ "cluster": STACK, "service": format!("{STACK}-stream"), "force": true });
-    account.json("ecs", "AmazonEC2ContainerServiceV20141113.DeleteService", service).await;
-    let mut fargate = Fargate::idle(&account.emulator, STACK);
+    // Tasks do not fail in the emulator, which knows no exit codes. This one cannot be started.
+    let machine = json!({ "stateMachineArn": MACHINE });
+    let deployed = account.states("DescribeStateMachine", machine).await["definition"].as_str().unwrap().to_owned();
+    let broken = deployed.replace("task-definition/pgstream-app-init:1", "task-definition/pgstream-app-init:99");
+    assert_ne!(deployed, broken);
+    account.states("UpdateStateMachine", json!({ "stateMachineArn": MACHINE, "definition": broken })).await;
+    let mut fargate = Fargate::new(&account.emulator, STACK);
     let execution = account.start().await;
     let ended = account.ended(&execution, &mut fargate).await;
     assert_eq!(
         (ended["status"].as_str(), ended["error"].as_str()),
-        (Some("FAILED"), Some("pgstream.stream")),
+        (Some("FAILED"), Some("pgstream.verify")),
         "{ended:#}"
     );
     assert!(ended["cause"].as_str().unwrap().starts_with("The task did not start"), "{ended:#}");
