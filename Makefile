@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-localstack lint matrix demo bench
+.PHONY: help setup test test-localstack lint matrix demo bench infra image-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,7 @@ test: lint ## Everything that CI checks
 	@scripts/step emulator scripts/fetch-emulator
 	@scripts/step dependencies scripts/check-dependencies
 	@scripts/step docs scripts/check-docs
+	@scripts/step infra scripts/check-infra
 	@scripts/step tests cargo nextest run --locked --workspace --all-targets
 	@scripts/step doctests cargo test --locked --workspace --doc --quiet
 	@scripts/step documentation env RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
@@ -39,6 +40,14 @@ test-localstack: ## The end-to-end tests with LocalStack in place of ministack (
 
 matrix: ## The matrix_* tests from each PostgreSQL version to the newest
 	@scripts/matrix
+
+infra: ## The templates: cfn-lint, checkov, and what they must agree on with the rest
+	@scripts/check-infra --checkov
+
+image-check: ## The container image, built and tried without a container engine (needs root on Debian or Ubuntu)
+	@echo "building with optimisations (several minutes the first time)"
+	@cargo build --locked --release -q -p pgstream-aws --bin pgstream-aws
+	@scripts/check-image
 
 bench: setup ## How fast, beside what else does it, into docs/benchmarks.md (PARTS="backlog copy" for some parts)
 	@echo "building with optimisations (several minutes the first time)"

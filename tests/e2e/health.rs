@@ -51,6 +51,7 @@ async fn a_running_pipeline_tells_how_it_is() {
     pipeline.caught_up(&mut running).await;
 
     assert_eq!(get(port, "/ready").await, (200, "streaming\n".to_owned()));
+    assert_eq!(pipeline.pgstream(&["health", "--ready"]).await.ok().out, "streaming\n");
     let (code, status) = get(port, "/status").await;
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!((code, status["phase"].as_str(), status["deletes"].as_u64()), (200, Some("streaming"), Some(1)));
@@ -69,11 +70,20 @@ async fn a_running_pipeline_tells_how_it_is() {
     }
     assert_eq!(get(port, "/ready").await.0, 503);
     assert_eq!(get(port, "/health").await.0, 200);
+    assert_eq!(pipeline.pgstream(&["health"]).await.ok().out, "ok\n");
+    pipeline.pgstream(&["health", "--ready"]).await.ends(1);
     assert_eq!(metric(&get(port, "/metrics").await.1, "pgstream_up"), 0.0);
     pipeline.target.start().await;
     pipeline.caught_up(&mut running).await;
     assert_eq!(get(port, "/ready").await.0, 200);
     running.stop().await.ok();
+    pipeline.pgstream(&["health"]).await.ends(1).says(&["local::io", "is `pgstream-aws run` running here"]);
+}
+
+#[tokio::test]
+async fn a_health_check_without_an_endpoint_is_a_mistake_of_whoever_wrote_it() {
+    let pipeline = Pipeline::new("").await;
+    pipeline.pgstream(&["health"]).await.ends(2).says(&["usage::no_health_endpoint", "instrumentation.health.enabled"]);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use pgstream_testkit::pair;
 
-use crate::replicator::pgstream;
+use crate::replicator::{Pipeline, Replicator, pgstream};
 
 #[tokio::test]
 async fn findings_end_it_with_one_and_come_with_a_remedy() {
@@ -45,4 +45,39 @@ async fn a_server_that_is_not_there_is_one_failure_and_no_secret() {
     assert!(ended.err.contains("127.0.0.1:1"), "{ended:?}");
     assert!(ended.err.contains("  help: "), "{ended:?}");
     assert!(!format!("{ended:?}").contains("geheim"), "a password was printed");
+}
+
+#[tokio::test]
+async fn waiting_ends_when_the_target_is_in_step_and_not_before() {
+    let pipeline = Pipeline::new("CREATE TABLE t (id int PRIMARY KEY)").await;
+    pipeline.pgstream(&["init"]).await.ok();
+    // Nobody copies: it cannot come true.
+    let waited = pipeline.pgstream(&["status", "--wait-caught-up", "--timeout", "3"]).await;
+    waited.ends(1).says(&["status::not_caught_up", "is not in step after 3 s"]);
+
+    let mut waiting = pipeline.start(&["status", "--wait-caught-up", "--json"]);
+    let mut running = pipeline.run();
+    pipeline.caught_up(&mut running).await;
+    pipeline.here().await.batch("INSERT INTO t SELECT generate_series(1, 1000)").await;
+    waiting.prints("\n}").await;
+    assert_eq!(waiting.done().await.ok().json()["findings"], serde_json::json!([]));
+    pipeline.pgstream(&["status", "--wait-caught-up"]).await.ok().prints(&["The target is in step."]);
+    running.stop().await.ok();
+
+    pipeline.pgstream(&["destroy", "--yes", "--slot-only"]).await.ok();
+    pipeline.pgstream(&["status", "--wait-caught-up"]).await.ends(1).prints(&["[slot_missing]"]);
+}
+
+#[tokio::test]
+async fn a_container_is_given_the_configuration_in_a_variable() {
+    let pipeline = Pipeline::new("").await;
+    let text = std::fs::read_to_string(pipeline.config()).unwrap();
+    let start = |arguments: &[&str], text: &str| Replicator::start_in(arguments, vec![("PGSTREAM_CONFIG", text)]);
+    start(&["init"], &text).done().await.ok();
+    start(&["status"], &text).done().await.ok().prints(&["Nothing is wrong."]);
+    // What is wrong with it has a place, and its text is never shown.
+    let wrong = start(&["status"], &format!("{text}surce: 1\n")).done().await.ends(2);
+    assert!(wrong.err.contains("PGSTREAM_CONFIG:"), "{wrong:?}");
+    let help = start(&["status", "--help"], &text).done().await.ok();
+    assert!(!format!("{wrong:?}{help:?}").contains(pgstream_testkit::PASSWORD), "a password was printed");
 }

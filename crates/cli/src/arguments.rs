@@ -22,8 +22,8 @@ pub struct Cli {
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
-    /// Configuration: a YAML or a .env file
-    #[arg(short, long, global = true, env = "PGSTREAM_CONFIG", value_name = "FILE")]
+    /// Configuration: a YAML or a .env file; the variable may hold the text itself
+    #[arg(short, long, global = true, env = "PGSTREAM_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Least severe level that is logged: trace, debug, info, warn, error
     #[arg(long, global = true, value_name = "LEVEL")]
@@ -57,6 +57,8 @@ pub enum Command {
     Destroy(Destroy),
     /// Show how far everything is, and what is wrong; exit code 1 when something is
     Status(Status),
+    /// Ask the health endpoint of a running `run`; exit code 1 when it is not well
+    Health(Health),
     /// Look for everything that would stand in the way; without --fix changes nothing; exit code 1 when something does
     Check(Check),
     /// Say what an error means and what to do; with -c and no text, what is wrong with the pipeline now
@@ -306,9 +308,23 @@ pub struct Status {
     /// Target database, instead of target.postgres.url
     #[arg(long, value_name = "URL")]
     pub target_url: Option<String>,
+    /// Wait until the target has what the source had at most 30 s ago; exit code 1 when it never will
+    #[arg(long)]
+    pub wait_caught_up: bool,
+    /// How long to wait
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "wait_caught_up")]
+    pub timeout: u64,
     /// Report as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `health`.
+#[derive(Debug, Args)]
+pub struct Health {
+    /// Only streaming is well: /ready instead of /health
+    #[arg(long)]
+    pub ready: bool,
 }
 
 /// `ddl`.

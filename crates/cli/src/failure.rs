@@ -89,6 +89,10 @@ pub enum Failure {
         /// Why.
         source: std::io::Error,
     },
+    /// No health endpoint is configured.
+    #[error("no health endpoint is configured")]
+    #[diagnostic(code(usage::no_health_endpoint), help("set instrumentation.health.enabled: true"))]
+    NoHealthEndpoint,
     /// `doctor` was given nothing.
     #[error("there is no error to explain, and no configuration to look at")]
     #[diagnostic(
@@ -140,6 +144,7 @@ impl Failure {
             | Self::StdoutSnapshot
             | Self::NobodyToAsk
             | Self::NoDatabase
+            | Self::NoHealthEndpoint
             | Self::NoTarget
             | Self::NothingToExplain => 2,
             Self::Aws(pgstream_aws_api::Error::NoRegion) | Self::Provision(provision::Error::NotAName { .. }) => 2,

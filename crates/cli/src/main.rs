@@ -16,6 +16,7 @@ mod health;
 mod init;
 mod logs;
 mod output;
+mod probe;
 mod progress;
 mod provision;
 mod rds;
@@ -63,7 +64,8 @@ async fn execute(cli: &Cli, screen: &Screen, cancel: &CancellationToken) -> Resu
         Command::Provision(arguments) => Box::pin(provision::run(arguments, common, cancel)).await,
         Command::Init(arguments) => init::run(arguments, common, cancel).await.map(|()| true),
         Command::Destroy(arguments) => destroy::run(arguments, common, cancel).await.map(|()| true),
-        Command::Status(arguments) => status::run(arguments, common).await,
+        Command::Status(arguments) => status::run(arguments, common, cancel).await,
+        Command::Health(arguments) => probe::run(arguments, common).await,
         Command::Check(arguments) => Box::pin(check::run(arguments, common)).await,
         Command::Doctor(arguments) => Box::pin(doctor::run(arguments, common)).await,
         Command::Snapshot(arguments) => Box::pin(snapshot::run(arguments, common, screen, cancel)).await.map(|()| true),

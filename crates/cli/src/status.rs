@@ -1,13 +1,16 @@
 //! `pgstream-aws status`.
 
+use std::time::Duration;
+
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use console::style;
 use indicatif::{HumanBytes, HumanCount};
 use pgstream_config::Needs;
 use pgstream_engine::{
-    source::{self, StatusSettings},
+    source::{self, CaughtUp, StatusSettings},
     users::{self, Duties},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     arguments::{self, Common},
@@ -17,21 +20,34 @@ use crate::{
 };
 
 /// Shows the state of a pipeline. Returns whether nothing is wrong with it.
-pub async fn run(arguments: &arguments::Status, common: &Common) -> Result<bool, Failure> {
+pub async fn run(arguments: &arguments::Status, common: &Common, cancel: &CancellationToken) -> Result<bool, Failure> {
     let mut overrides = arguments.source.overrides(common);
     overrides.target_url.clone_from(&arguments.target_url);
     let loaded = configure::configuration(common, &overrides, Needs::Source)?;
     let settings =
         StatusSettings { slot: loaded.pipeline.source.slot.clone(), tables: loaded.pipeline.stream.tables.clone() };
     let (server, target) = (configure::source(&loaded).await?, configure::target(&loaded).await?);
-    let status = match source::status(&server, target.as_ref(), &settings).await {
-        Ok(status) => status,
+    let looked = if arguments.wait_caught_up {
+        let target = target.as_ref().ok_or(Failure::NoTarget)?;
+        let patience = Duration::from_secs(arguments.timeout);
+        match source::caught_up(&server, target, &settings, patience, cancel).await {
+            Ok(CaughtUp::InStep(status)) => Ok((*status, true)),
+            Ok(CaughtUp::Never(status)) => Ok((*status, false)),
+            Err(error) => Err(error),
+        }
+    } else {
+        source::status(&server, target.as_ref(), &settings).await.map(|status| {
+            let good = status.findings.is_empty();
+            (status, good)
+        })
+    };
+    let (status, good) = match looked {
+        Ok(looked) => looked,
         Err(error) => {
             let duties = Duties { follow: true, ..Duties::default() };
             return Err(Failure::from(error).explained(users::explain((&server, &duties), None)).await);
         }
     };
-    let good = status.findings.is_empty();
     if arguments.json {
         output::json(&status)?;
         return Ok(good);
@@ -42,7 +58,8 @@ pub async fn run(arguments: &arguments::Status, common: &Common) -> Result<bool,
         output::line(format_args!("  {} {}", style("fix:").cyan(), finding.fix));
     }
     if good {
-        output::line(style("Nothing is wrong.").green());
+        let text = if arguments.wait_caught_up { "The target is in step." } else { "Nothing is wrong." };
+        output::line(style(text).green());
     }
     Ok(good)
 }

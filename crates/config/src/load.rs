@@ -20,6 +20,9 @@ use crate::{
 /// No configuration is this long; a data file given by mistake is.
 const FILE_BYTES: u64 = 1 << 20;
 
+/// What a configuration that is no file is called in messages.
+const INLINE: &str = "PGSTREAM_CONFIG";
+
 const DUMP_FILE: &str = "source.postgres.snapshot.schema.pgdump_pgrestore.dump_file";
 const CLEAN: &str = "source.postgres.snapshot.schema.pgdump_pgrestore.clean_target_db";
 
@@ -120,9 +123,10 @@ pub fn presentation(file: Option<&Path>, overrides: &Overrides, environment: Env
 fn collect(file: Option<&Path>, overrides: &Overrides, environment: Environment<'_>) -> Written {
     let mut written = Written::default();
     if let Some(path) = file {
-        let name: Arc<str> = path.display().to_string().into();
+        let inline = inline(path);
+        let name: Arc<str> = inline.map_or_else(|| path.display().to_string(), |_| INLINE.to_owned()).into();
         written.file = Some(Arc::clone(&name));
-        match read_text(path, &name) {
+        match inline.map_or_else(|| read_text(path, &name), |text| Ok(text.to_owned())) {
             Ok(text) => take_file(&mut written, &name, &text, environment),
             Err(problem) => written.problems.push(problem),
         }
@@ -130,6 +134,11 @@ fn collect(file: Option<&Path>, overrides: &Overrides, environment: Environment<
     written.variables_of_process(environment);
     take_flags(&mut written, overrides);
     written
+}
+
+/// The configuration itself in place of a file's name: containers are given variables, not files.
+fn inline(file: &Path) -> Option<&str> {
+    file.to_str().filter(|text| text.contains('\n') || text.starts_with('{'))
 }
 
 fn take_file(written: &mut Written, name: &Arc<str>, text: &str, environment: Environment<'_>) {

@@ -125,14 +125,34 @@ impl Emulator {
     /// # Panics
     /// When there is no answer.
     pub async fn secrets(&self, action: &str, body: &str) -> (u16, String) {
-        let request = format!(
-            "POST / HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-amz-json-1.1\r\nX-Amz-Target: secretsmanager.{action}\r\n\
-             X-Amz-Date: 20260101T000000Z\r\nAuthorization: AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/secretsmanager/aws4_request, \
-             SignedHeaders=host, Signature=0\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            self.address,
-            body.len()
-        );
-        self.exchange(&request).await.unwrap_or_else(|error| panic!("{action}: {error}"))
+        self.json("secretsmanager", &format!("secretsmanager.{action}"), body).await
+    }
+
+    /// Calls an action of a service that takes JSON, by its target: the status, and the body of the answer.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn json(&self, service: &str, target: &str, body: &str) -> (u16, String) {
+        let headers = format!("Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: {target}\r\n");
+        self.send("POST /", service, &headers, body).await
+    }
+
+    /// Calls an action of a service that takes a form: the status, and the body of the answer.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn form(&self, service: &str, fields: &[(&str, &str)]) -> (u16, String) {
+        let body: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+        self.send("POST /", service, "Content-Type: application/x-www-form-urlencoded\r\n", &body.join("&")).await
+    }
+
+    /// Makes a bucket, or an object in one, from this text.
+    ///
+    /// # Panics
+    /// When it is not made.
+    pub async fn put_object(&self, path: &str, text: &str) {
+        let (status, answer) = self.send(&format!("PUT /{path}"), "s3", "", text).await;
+        assert_eq!(status, 200, "{answer}");
     }
 
     /// Puts a value of a metric into CloudWatch, measured now.
@@ -141,21 +161,28 @@ impl Emulator {
     /// When it is not taken.
     pub async fn put_metric(&self, namespace: &str, metric: &str, dimension: (&str, &str), value: f64) {
         let (name, of) = dimension;
-        let body = format!(
-            "Action=PutMetricData&Version=2010-08-01&Namespace={}&MetricData.member.1.MetricName={metric}\
-             &MetricData.member.1.Dimensions.member.1.Name={name}&MetricData.member.1.Dimensions.member.1.Value={of}\
-             &MetricData.member.1.Value={value}",
-            namespace.replace('/', "%2F")
-        );
+        let fields = [
+            ("Action", "PutMetricData"),
+            ("Version", "2010-08-01"),
+            ("Namespace", namespace),
+            ("MetricData.member.1.MetricName", metric),
+            ("MetricData.member.1.Dimensions.member.1.Name", name),
+            ("MetricData.member.1.Dimensions.member.1.Value", of),
+            ("MetricData.member.1.Value", &value.to_string()),
+        ];
+        let (status, answer) = self.form("monitoring", &fields).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    async fn send(&self, what: &str, service: &str, headers: &str, body: &str) -> (u16, String) {
         let request = format!(
-            "POST / HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-www-form-urlencoded\r\nX-Amz-Date: 20260101T000000Z\r\n\
-             Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/monitoring/aws4_request, SignedHeaders=host, Signature=0\r\n\
+            "{what} HTTP/1.1\r\nHost: {}\r\n{headers}X-Amz-Date: 20260101T000000Z\r\n\
+             Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n\
              Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
             self.address,
             body.len()
         );
-        let (status, answer) = self.exchange(&request).await.unwrap_or_else(|error| panic!("PutMetricData: {error}"));
-        assert_eq!(status, 200, "{answer}");
+        self.exchange(&request).await.unwrap_or_else(|error| panic!("{what} of {service}: {error}"))
     }
 
     async fn answers(&self) -> bool {
@@ -180,6 +207,12 @@ impl Drop for Process {
         drop(self.pipe.take());
         drop(self.shell.wait());
     }
+}
+
+/// For a form: everything but what never has a meaning there.
+fn escape(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 fn program() -> PathBuf {

@@ -120,6 +120,23 @@ pub enum Error {
         pid: i32,
     },
 
+    /// The target was waited for, in vain.
+    #[error("{target} is not in step after {} s{}", waited.as_secs(), .behind.map(|b| format!(": {b} bytes of WAL behind")).unwrap_or_default())]
+    #[diagnostic(
+        code(status::not_caught_up),
+        help(
+            "see with `pgstream-aws status` whether somebody reads the slot; if the distance shrinks, wait again, with a longer --timeout"
+        )
+    )]
+    NotCaughtUp {
+        /// The target.
+        target: String,
+        /// For how long.
+        waited: std::time::Duration,
+        /// How far it is; `None` before it has a position.
+        behind: Option<u64>,
+    },
+
     /// The caller asked to stop.
     #[error("stopped before it was complete")]
     #[diagnostic(code(source::cancelled), help("run it again: it goes on where it stopped"))]
@@ -143,6 +160,7 @@ impl Error {
             | Self::SlotActive { .. }
             | Self::UnstableSchema { .. }
             | Self::PlanChanged { .. }
+            | Self::NotCaughtUp { .. }
             | Self::Cancelled => Class::Transient,
             Self::Refused { .. } => Class::Setup,
         }

@@ -15,6 +15,7 @@
 //! again.
 
 mod capture;
+mod caught_up;
 mod check;
 pub mod destroy;
 mod error;
@@ -30,6 +31,7 @@ pub mod slot;
 mod status;
 mod tables;
 
+pub use caught_up::{CaughtUp, caught_up};
 pub use check::preflight;
 pub use destroy::destroy;
 pub use error::{Error, Problem};
