@@ -5,13 +5,14 @@
 //! ```
 //! Nothing here reads or decides anything by itself, so what is fuzzed is the code that runs in production.
 
-use std::{io, io::Write as _, net::Shutdown, os::unix::net::UnixStream as Peer};
+use std::{io, io::Write as _, net::Shutdown, os::unix::net::UnixStream as Peer, time::Duration};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
+    time::timeout,
 };
 
 use super::{Connection, ReplicationStream, StartOptions, login};
@@ -25,6 +26,9 @@ use crate::{
 
 /// Who "the server" is in errors.
 const NAME: &str = "hostile";
+
+/// How long a client may take for its next question.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// ReadyForQuery, without the state.
 const READY: &[u8] = b"Z\0\0\0\x05";
@@ -96,10 +100,12 @@ async fn answer(mut socket: UnixStream, said: Vec<u8>) -> io::Result<()> {
         said.windows(READY.len()).position(|bytes| bytes == READY).map_or(said.len(), |at| at + READY.len() + 1);
     let (first, rest) = said.split_at(ready.min(said.len()));
     for part in [&b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I"[..], first, rest] {
-        if socket.read(&mut asked).await? == 0 {
-            return Ok(());
+        // Who does not ask waits for more of the answer.
+        match timeout(PATIENCE, socket.read(&mut asked)).await {
+            Ok(Ok(0)) => return Ok(()),
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(_)) | Err(_) => socket.write_all(part).await?,
         }
-        socket.write_all(part).await?;
     }
     socket.shutdown().await?;
     while socket.read(&mut asked).await? > 0 {}
