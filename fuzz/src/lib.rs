@@ -15,7 +15,10 @@ use std::{future::Future, time::Duration};
 
 use pgstream_config::{Needs, Overrides, SecretUrl, load_text, redact_url};
 use pgstream_engine::{
-    ddl::{Record, plan::{Plan, Rights}},
+    ddl::{
+        Record,
+        plan::{Plan, Rights},
+    },
     snapshot::hostile as snapshot,
     stream::hostile as reader,
 };
@@ -235,7 +238,5 @@ fn run<T>(work: impl Future<Output = T>) -> T {
         static RUNTIME: tokio::runtime::Runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     }
-    RUNTIME.with(|runtime| {
-        runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("an end") })
-    })
+    RUNTIME.with(|runtime| runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.expect("an end") }))
 }
