@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-localstack lint matrix demo bench infra image-check
+.PHONY: help setup test test-localstack lint matrix demo bench infra image-check fuzz types
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,3 +53,14 @@ bench: setup ## How fast, beside what else does it, into docs/benchmarks.md (PAR
 	@echo "building with optimisations (several minutes the first time)"
 	@cargo build --locked --release -q -p pgstream-aws --bin pgstream-aws
 	@cargo run --locked --release -q -p pgstream-bench -- $(PARTS)
+
+SECONDS ?= 60
+fuzz: ## Each fuzz target for SECONDS=60 (needs cargo-fuzz and the nightly toolchain)
+	@scripts/fuzz $(SECONDS) $(TARGETS)
+
+PAIRS ?= 18:18 13:18 15:17
+types: ## Round trips of every type between versions (PAIRS="18:18 13:18 15:17")
+	@for pair in $(PAIRS); do \
+		PGSTREAM_TEST_SOURCE_MAJOR="$${pair%:*}" PGSTREAM_TEST_TARGET_MAJOR="$${pair#*:}" \
+		scripts/step "types $$pair" cargo nextest run --locked -p pgstream-engine --test stream -E 'test(round_trip)' || exit 1; \
+	done

@@ -27,6 +27,8 @@ mod written;
 mod yaml;
 
 pub use error::{Code, ConfigErrors, Notice, Place, Problem};
+#[doc(hidden)]
+pub use load::load_text;
 pub use load::{Environment, Loaded, Needs, Overrides, load, presentation};
 pub use reference::reference;
 pub use secret::redact_url;

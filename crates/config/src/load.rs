@@ -88,7 +88,34 @@ pub fn load(
     environment: Environment<'_>,
     check_url: UrlCheck<'_>,
 ) -> Result<Loaded, ConfigErrors> {
-    let mut written = collect(file, overrides, environment);
+    settle(collect(file, overrides, environment), overrides, needs, check_url)
+}
+
+/// [`load`], of a file that is in memory: for tests that feed it what no editor writes.
+#[doc(hidden)]
+pub fn load_text(
+    name: &str,
+    text: &str,
+    overrides: &Overrides,
+    needs: Needs,
+    environment: Environment<'_>,
+    check_url: UrlCheck<'_>,
+) -> Result<Loaded, ConfigErrors> {
+    let name: Arc<str> = name.into();
+    let mut written = Written::default();
+    written.file = Some(Arc::clone(&name));
+    take_file(&mut written, &name, text, environment);
+    written.variables_of_process(environment);
+    take_flags(&mut written, overrides);
+    settle(written, overrides, needs, check_url)
+}
+
+fn settle(
+    mut written: Written,
+    overrides: &Overrides,
+    needs: Needs,
+    check_url: UrlCheck<'_>,
+) -> Result<Loaded, ConfigErrors> {
     written.check_urls(check_url, needs);
     written.check_support(match needs {
         Needs::Source => &["source.", "modifiers.filter"],

@@ -10,6 +10,8 @@
 //! frames, so whatever else it sends is an error here: nothing that could stand for a missing change is passed over.
 
 mod command;
+#[doc(hidden)]
+pub mod hostile;
 mod login;
 
 use std::{

@@ -239,7 +239,8 @@ async fn published(source: &Client, major: u32, name: &str) -> Result<HashMap<Ta
         .collect())
 }
 
-/// One row per column; the type is followed into its elements, fields, base and subtype.
+/// One row per column; the type is followed into its elements, fields, base and subtype. `tsquery` never travels in binary:
+/// no server takes the empty one that it sends.
 fn columns_sql(major: u32) -> String {
     let multirange = if major >= 14 { "OR r.rngmultitypid = t.oid" } else { "" };
     format!(
@@ -262,7 +263,9 @@ fn columns_sql(major: u32) -> String {
          ), verdict AS (
              SELECT u.root,
                     bool_or(t.typsend = 0 OR t.typreceive = 0
-                            OR t.typtype = 'p' OR (t.typname LIKE 'reg%' AND t.oid < {FIRST_UNSTABLE_OID})) AS never,
+                            OR t.typtype = 'p'
+                            OR ((t.typname LIKE 'reg%' OR t.typname = 'tsquery')
+                                AND t.oid < {FIRST_UNSTABLE_OID})) AS never,
                     bool_or(
                         (t.typcategory = 'A' AND t.typelem >= {FIRST_UNSTABLE_OID})
                         OR (t.typtype = 'c' AND EXISTS (

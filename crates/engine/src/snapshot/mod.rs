@@ -16,6 +16,8 @@ mod error;
 mod exporter;
 mod fence;
 mod finish;
+#[doc(hidden)]
+pub mod hostile;
 mod ledger;
 mod plan;
 mod prepare;

@@ -154,7 +154,7 @@ fn statement_end(sql: &str) -> usize {
 }
 
 /// The statement with its literals replaced and its length limited.
-fn redact(statement: &str) -> String {
+pub(super) fn redact(statement: &str) -> String {
     let mut out = String::new();
     for token in tokens(statement) {
         match token.kind {

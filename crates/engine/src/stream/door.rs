@@ -291,7 +291,9 @@ async fn enter_replica_role(client: &Client, disable: Option<bool>) -> Result<bo
 }
 
 /// Whether a published column holds object numbers of this very server (`regclass` and its like, however deep inside
-/// arrays, composites, ranges or domains). Their binary form is that number; only their text travels.
+/// arrays, composites, ranges or domains). Their binary form is that number; only their text travels. So it is with
+/// `tsquery`: the binary form of an empty one is sent by every server and refused by every server.
+/// And a type without a binary form ends the walsender with an error.
 pub async fn has_local_references(source: &Client, publication: &str) -> Result<bool, Error> {
     let row = source
         .query_one(
@@ -314,7 +316,9 @@ pub async fn has_local_references(source: &Client, publication: &str) -> Result<
                        UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE r.rngtypid = t.oid) AS inner_type(oid))
              SELECT EXISTS (
                  SELECT 1 FROM used JOIN pg_type t ON t.oid = used.oid
-                  WHERE t.typname LIKE 'reg%' AND t.typnamespace = 'pg_catalog'::regnamespace)",
+                  WHERE ((t.typname LIKE 'reg%' OR t.typname = 'tsquery')
+                         AND t.typnamespace = 'pg_catalog'::regnamespace)
+                     OR (t.typsend = 0 AND t.typtype <> 'p'))",
             &[&publication],
         )
         .await

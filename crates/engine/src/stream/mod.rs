@@ -13,6 +13,8 @@ mod batch;
 mod door;
 mod error;
 mod follow;
+#[doc(hidden)]
+pub mod hostile;
 mod net;
 mod reader;
 mod relation;

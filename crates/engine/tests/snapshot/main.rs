@@ -6,6 +6,7 @@ mod copies;
 mod databases;
 mod existing;
 mod filters;
+mod hostile;
 mod objects;
 mod privileges;
 mod resumes;

@@ -17,7 +17,7 @@ mod schema;
 mod setwise;
 mod statements;
 mod tables;
-mod values;
+pub(super) mod values;
 
 use std::{future::pending, sync::Arc, time::Duration};
 

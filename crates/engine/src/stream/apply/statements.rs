@@ -148,7 +148,8 @@ impl Find {
             Self::Key(columns) => columns
                 .iter()
                 .enumerate()
-                .map(|(n, &i)| format!("t.{} = ${}", table.columns[i].ident, before + n + 1))
+                // A composite would be taken for an anonymous one, which has no text form.
+                .map(|(n, &i)| format!("t.{} = {}", table.columns[i].ident, parameter(n, i)))
                 .collect::<Vec<_>>()
                 .join(" AND "),
             Self::Image(columns) => {

@@ -33,8 +33,9 @@ impl ToSql for Value<'_> {
 
     fn encode_format(&self, _: &Type) -> Format {
         match self.0 {
-            Cell::Text(_) => Format::Text,
-            Cell::Null | Cell::Unchanged | Cell::Binary(_) => Format::Binary,
+            Cell::Binary(_) => Format::Binary,
+            // Of a type without a binary form the server refuses even a null in it.
+            Cell::Text(_) | Cell::Null | Cell::Unchanged => Format::Text,
         }
     }
 }

@@ -25,6 +25,20 @@ fn walk(message: &Message<'_>) {
     }
 }
 
+#[test]
+fn a_tuple_reads_the_same_from_the_arena_that_it_was_saved_to() {
+    let parsed = Message::parse(b"I\0\0\0\x07N\0\x03nut\0\0\0\x01x").unwrap();
+    let Message::Insert { relation, new } = parsed else { panic!("{parsed:?}") };
+    assert_eq!(relation.to_string(), "7");
+    assert!(!new.is_empty() && new.has_unchanged());
+    let mut arena = b"before".to_vec();
+    let saved = new.save(&mut arena);
+    assert!(saved.has_unchanged());
+    assert!(saved.tuple(&arena).into_iter().eq([Cell::Null, Cell::Unchanged, Cell::Text(b"x")]));
+    // In another arena it is less, and never a panic.
+    assert_eq!(saved.tuple(b"").cells().count(), 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
