@@ -14,6 +14,9 @@
 #[expect(dead_code, reason = "the end-to-end tests need more of it")]
 mod replicator;
 
+#[cfg(feature = "mutants")]
+mod failpoints;
+mod permanent;
 // Full disks are made by preloading a library, which is done in the way of Linux.
 #[cfg(target_os = "linux")]
 mod fault;
