@@ -71,6 +71,8 @@ pub enum Fault {
     HalfClosed(Side, Flow),
     /// A byte is changed on an encrypted connection.
     Corrupted(Side, u64),
+    /// The same in the handshake of a new connection.
+    CorruptedHandshake(Side, u64),
     /// No file of the tables grows.
     DiskFull(Side, Duration),
 }
@@ -150,7 +152,8 @@ impl Fault {
             50 => Self::Silent(Side::Source, SENDER_PATIENCE + time),
             51 => Self::Slow(side, time),
             52..=53 => Self::HalfClosed(side, flow),
-            54..=57 => Self::Corrupted(side, bytes),
+            54..=56 => Self::Corrupted(side, bytes),
+            57 => Self::CorruptedHandshake(side, rng.random_range(300..4000)),
             _ => Self::DiskFull(side, time),
         }
     }
@@ -160,7 +163,7 @@ impl Fault {
             // The proxy finds a COMMIT only where it can read.
             Self::KilledAt(_) | Self::TargetKilledAt(_) | Self::CutAt(_) => kind != Kind::Encrypted,
             // Without encryption nobody can know.
-            Self::Corrupted(..) => kind == Kind::Encrypted,
+            Self::Corrupted(..) | Self::CorruptedHandshake(..) => kind == Kind::Encrypted,
             // A trigger that fires for replicated rows is refused where triggers stay on.
             Self::Refusing { .. } => kind != Kind::Checked,
             _ => true,

@@ -119,6 +119,12 @@ impl Rig {
                 self.leg(side).corrupt_after(bytes);
                 self.passed(side, until).await;
             }
+            Fault::CorruptedHandshake(side, bytes) => {
+                let until = self.leg(side).passed() + bytes;
+                self.leg(side).corrupt_after(bytes);
+                self.leg(side).cut();
+                self.passed(side, until).await;
+            }
             Fault::DiskFull(side, time) => {
                 self.server(side).disk().fill();
                 sleep(time).await;

@@ -10,6 +10,7 @@ pub struct Record {
     kinds: BTreeMap<String, u32>,
     recoveries: Vec<Duration>,
     in_copy: u32,
+    restarts: u32,
 }
 
 impl Record {
@@ -18,6 +19,11 @@ impl Record {
         self.in_copy += 1;
         self.count(fault);
         eprintln!("fault {:>4}  copy    {fault}", self.faults());
+    }
+
+    /// The copy ended before it had begun, and was started again.
+    pub fn started_again(&mut self) {
+        self.restarts += 1;
     }
 
     /// A fault that was over so long before the next change arrived.
@@ -47,7 +53,7 @@ impl Record {
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "faults={} copy={}", self.faults(), self.in_copy)?;
+        write!(f, "faults={} copy={} restarts={}", self.faults(), self.in_copy, self.restarts)?;
         for percent in [50, 99, 100] {
             write!(f, " p{percent}={:.2}", self.percentile(percent))?;
         }

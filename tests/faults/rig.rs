@@ -54,6 +54,9 @@ pub struct Rig {
     pub rng: SmallRng,
     pub record: Record,
     running: Option<Replicator>,
+    /// Whether the copy is still under way. Its first steps end at once when a server cannot be reached, and whoever
+    /// started the process starts it again.
+    copying: bool,
     load: Load,
     seed: u64,
     markers: i64,
@@ -81,6 +84,7 @@ impl Rig {
             rng: SmallRng::seed_from_u64(seed ^ kind as u64),
             record: Record::default(),
             running: None,
+            copying: true,
             load,
             seed,
             markers: 0,
@@ -162,10 +166,12 @@ impl Rig {
     }
 
     pub fn kill(&mut self) {
+        self.supervise();
         self.running.take().unwrap().kill9();
     }
 
     pub async fn stop(&mut self) {
+        self.supervise();
         self.running.take().unwrap().stop().await.ok();
     }
 
@@ -197,7 +203,6 @@ impl Rig {
         let n = self.markers;
         let insert = format!("INSERT INTO public.marker VALUES ({n}) ON CONFLICT DO NOTHING");
         self.settled(Side::Source, &insert).await;
-        let running = self.running.as_mut().unwrap();
         let arrived = format!("SELECT n FROM public.marker WHERE n = {n}");
         loop {
             if let Ok(there) = self.pipeline.target.try_client("app").await {
@@ -205,14 +210,29 @@ impl Rig {
                     if !rows.is_empty() {
                         return since.elapsed();
                     }
-                    tokio::time::sleep(POLL).await;
-                    running.assert_running();
-                    assert!(since.elapsed() < PATIENCE, "no change arrives (seed {})\n{}", self.seed, running.stderr());
+                    self.look_after(since).await;
                 }
             }
-            tokio::time::sleep(POLL).await;
-            running.assert_running();
-            assert!(since.elapsed() < PATIENCE, "no change arrives (seed {})\n{}", self.seed, running.stderr());
+            self.look_after(since).await;
+        }
+    }
+
+    /// A moment later it must still run.
+    async fn look_after(&mut self, since: Instant) {
+        tokio::time::sleep(POLL).await;
+        self.supervise();
+        let running = self.running.as_mut().unwrap();
+        running.assert_running();
+        assert!(since.elapsed() < PATIENCE, "no change arrives (seed {})\n{}", self.seed, running.stderr());
+    }
+
+    /// Starts a copy again that could not begin.
+    pub fn supervise(&mut self) {
+        let running = self.running.as_mut().unwrap();
+        if let Some(status) = running.poll().filter(|_| self.copying) {
+            assert_eq!(status.code(), Some(1), "{}", running.stderr());
+            self.record.started_again();
+            self.start();
         }
     }
 
@@ -220,6 +240,7 @@ impl Rig {
     pub async fn copied(&mut self) {
         self.recovered().await;
         self.recovered().await;
+        self.copying = false;
     }
 
     pub async fn progress(&self, transactions: u64) {

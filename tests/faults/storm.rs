@@ -24,6 +24,7 @@ async fn storm(kind: Kind) {
     for _ in 0..IN_COPY {
         let pause = rig.rng.random_range(50..400);
         tokio::time::sleep(Duration::from_millis(pause)).await;
+        rig.supervise();
         let fault = Fault::draw_for_copy(&mut rig.rng, kind);
         rig.inflict(fault).await;
         rig.record.in_copy(fault);
