@@ -14,6 +14,7 @@
 #[expect(dead_code, reason = "the end-to-end tests need more of it")]
 mod replicator;
 
+mod edges;
 #[cfg(feature = "mutants")]
 mod failpoints;
 mod permanent;
