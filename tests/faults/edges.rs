@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgstream_testkit::{Edge, Proxy};
+use pgstream_testkit::{Cluster, Edge, Proxy, pair_with, source_major, target_major};
 
 use crate::replicator::{Pipeline, Replicator, SLOT};
 
@@ -108,5 +108,33 @@ async fn what_is_on_its_way_is_not_acknowledged() {
     let mut running = pipeline.run();
     pipeline.caught_up(&mut running).await;
     assert_eq!(arrived(&pipeline).await, "1 2");
+    running.stop().await.ok();
+}
+
+/// Commits on the target are asynchronous; here its WAL writer rests for longer than the source waits to hear.
+#[tokio::test]
+async fn what_a_crash_would_take_back_is_not_acknowledged() {
+    let lazy = Cluster::builder().major(target_major()).setting("wal_writer_delay", "10s");
+    let (source, target) = pair_with(Cluster::builder().major(source_major()), lazy).await;
+    let pipeline = Pipeline::between(source, target, LOOSE).await;
+    pipeline.pgstream(&["init"]).await.ok();
+    let mut running = pipeline.run();
+    pipeline.caught_up(&mut running).await;
+    let here = pipeline.here().await;
+    for n in 1..=3 {
+        here.batch(&format!("INSERT INTO loose VALUES ({n})")).await;
+        pipeline.on_target(&mut running, "SELECT max(n) FROM loose", |found| found == n.to_string()).await;
+        heard_twice(&pipeline, &mut running).await;
+        pipeline.target.kill9();
+        let confirmed =
+            format!("SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = '{SLOT}'");
+        let confirmed = here.text(&confirmed).await.unwrap();
+        pipeline.target.start().await;
+        let ahead = format!("SELECT '{confirmed}' > commit_end_lsn FROM pgstream.apply_progress");
+        assert_eq!(pipeline.there().await.text(&ahead).await.as_deref(), Some("f"), "acknowledged and taken back");
+        pipeline.caught_up(&mut running).await;
+        let expected: Vec<String> = (1..=n).map(|n| n.to_string()).collect();
+        assert_eq!(arrived(&pipeline).await, expected.join(" "));
+    }
     running.stop().await.ok();
 }
