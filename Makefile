@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-localstack lint matrix demo bench
+.PHONY: help setup test test-localstack lint matrix faults mutants demo bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,14 @@ test-localstack: ## The end-to-end tests with LocalStack in place of ministack (
 
 matrix: ## The matrix_* tests from each PostgreSQL version to the newest
 	@scripts/matrix
+
+faults: ## Faults at random under load: N=1000, SEED= replays (PGSTREAM_TEST_SOURCE_MAJOR and _TARGET_MAJOR choose versions)
+	@scripts/fetch-postgres all
+	@scripts/faults "$(or $(N),1000)" "$(SEED)"
+
+mutants: ## Break one guarantee after the other; a test must notice each (ten minutes; ONLY="no_lock no_fence" for some)
+	@scripts/fetch-postgres all
+	@scripts/mutants $(ONLY)
 
 bench: setup ## How fast backlogs are applied, beside the server's own subscription
 	@echo "building with optimisations (several minutes the first time)"
