@@ -18,6 +18,7 @@ mod edges;
 #[cfg(feature = "mutants")]
 mod failpoints;
 mod permanent;
+mod promotion;
 // Full disks are made by preloading a library, which is done in the way of Linux.
 #[cfg(target_os = "linux")]
 mod fault;

@@ -31,6 +31,7 @@ mod port;
 mod processes;
 mod proxy;
 mod schema;
+mod standby;
 mod template;
 mod tls;
 mod watchdog;
