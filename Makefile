@@ -48,6 +48,7 @@ mutants: ## Break one guarantee after the other; a test must notice each (ten mi
 	@scripts/fetch-postgres all
 	@scripts/mutants $(ONLY)
 
-bench: setup ## How fast backlogs are applied, beside the server's own subscription
+bench: setup ## How fast, beside what else does it, into docs/benchmarks.md (PARTS="backlog copy" for some parts)
 	@echo "building with optimisations (several minutes the first time)"
-	@cargo run --locked --release -q -p pgstream-engine --example backlog
+	@cargo build --locked --release -q -p pgstream-aws --bin pgstream-aws
+	@cargo run --locked --release -q -p pgstream-bench -- $(PARTS)

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     snapshot::{self, LedgerSource, Progress, Summary},
     source::{self, InitSettings, Names, Part, Step, slot},
-    stream::{self, Destination, Limits, Rights, SchemaChanges, status::Monitor},
+    stream::{self, COPY_INLINE, Destination, Limits, Rights, SchemaChanges, status::Monitor},
     target::{ledger, progress},
     users::{self, Duties, Missing, Owners},
 };
@@ -292,6 +292,7 @@ fn stream_job(run: &Run, names: Names) -> stream::Job {
     let schema = (!settings.ignore_ddl).then(|| SchemaChanges {
         types: settings.ddl_types.clone(),
         rights: Rights { owner: !rights.no_owner, privileges: !rights.no_privileges },
+        copy_inline: COPY_INLINE,
     });
     stream::Job {
         source: run.source.clone(),

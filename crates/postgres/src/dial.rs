@@ -19,7 +19,7 @@ use crate::{
     dsn::{Address, Dsn, Host, SslMode, TargetSession},
     password::{Login, MAX_REFUSALS, Password, Refusal},
     tls::{self, TlsError},
-    transport::{Socket, Transport},
+    transport::{Socket, Tcp, Transport},
 };
 
 /// What is done with a transport to make a session of it.
@@ -224,7 +224,7 @@ impl Attempt<'_> {
             Place::Tcp(address) => {
                 let connected = TcpStream::connect(address).await.map_err(|source| self.io("connecting to", source))?;
                 tune(&connected, self.dsn).map_err(|source| self.io("setting up the socket to", source))?;
-                Socket::Tcp(connected)
+                Socket::Tcp(Tcp::Awake(connected))
             }
             Place::Unix(path) => {
                 Socket::Unix(UnixStream::connect(path).await.map_err(|source| self.io("connecting to", source))?)

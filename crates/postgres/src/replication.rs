@@ -302,6 +302,12 @@ impl ReplicationStream {
         Ok(None)
     }
 
+    /// What arrives from now on waits in the socket without waking anybody up, until the next call of another method. For
+    /// a reader that will be back in a moment and finds more then.
+    pub fn sleep(&mut self) {
+        self.wire.sleep();
+    }
+
     /// Sends a standby status update. Each position is one past the last byte written, flushed or applied.
     /// Cancel-safe: an update that is interrupted is sent whole by the next call of any method.
     ///

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
-    io,
+    io, mem, net,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -19,8 +19,46 @@ use crate::tls::server_end_point;
 
 /// A connected socket.
 pub(crate) enum Socket {
-    Tcp(TcpStream),
+    Tcp(Tcp),
     Unix(UnixStream),
+}
+
+/// A TCP socket that can be left alone for a while.
+pub(crate) enum Tcp {
+    Awake(TcpStream),
+    /// The runtime does not hear of it: while many small pieces arrive, being told of each would cost both sides more than
+    /// the pieces themselves.
+    Asleep(net::TcpStream),
+    /// What went wrong on the way between both; said by whoever reads or writes next.
+    Broken(io::ErrorKind),
+}
+
+impl Tcp {
+    fn awake(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        if matches!(self, Self::Asleep(_)) {
+            self.change(|tcp| match tcp {
+                Self::Asleep(stream) => TcpStream::from_std(stream).map(Self::Awake),
+                other => Ok(other),
+            });
+        }
+        match self {
+            Self::Awake(stream) => Ok(Pin::new(stream)),
+            Self::Broken(kind) => Err((*kind).into()),
+            Self::Asleep(_) => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn sleep(&mut self) {
+        self.change(|tcp| match tcp {
+            Self::Awake(stream) => stream.into_std().map(Self::Asleep),
+            other => Ok(other),
+        });
+    }
+
+    fn change(&mut self, to: impl FnOnce(Self) -> io::Result<Self>) {
+        let before = mem::replace(self, Self::Broken(io::ErrorKind::NotConnected));
+        *self = to(before).unwrap_or_else(|error| Self::Broken(error.kind()));
+    }
 }
 
 /// A socket on which TLS has been settled, one way or the other.
@@ -30,6 +68,17 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
+    /// Whatever arrives from now on wakes nobody up, until the next read or write.
+    pub(crate) fn sleep(&mut self) {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_mut().0,
+        };
+        if let Socket::Tcp(tcp) = socket {
+            tcp.sleep();
+        }
+    }
+
     /// What SCRAM can bind to: the hash of the server's certificate, inside TLS.
     pub(crate) fn end_point(&self) -> Option<Vec<u8>> {
         match self {
@@ -42,7 +91,7 @@ impl Transport {
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tcp(stream) => stream.awake()?.poll_read(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -51,7 +100,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tcp(stream) => stream.awake()?.poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
@@ -62,28 +111,30 @@ impl AsyncWrite for Socket {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tcp(stream) => stream.awake()?.poll_write_vectored(cx, bufs),
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tcp(stream) => stream.awake()?.poll_flush(cx),
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tcp(stream) => stream.awake()?.poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tcp(Tcp::Awake(stream)) => stream.is_write_vectored(),
+            // As all TCP streams are.
+            Self::Tcp(_) => true,
             Self::Unix(stream) => stream.is_write_vectored(),
         }
     }
@@ -155,5 +206,38 @@ impl TlsConnect<Transport> for Settled {
 
     fn connect(self, stream: Transport) -> Self::Future {
         ready(Ok(stream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_arrives_while_a_socket_sleeps_is_read_afterwards_and_writing_wakes_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut theirs, _) = listener.accept().await.unwrap();
+        let mut transport = Transport::Plain(Socket::Tcp(Tcp::Awake(ours)));
+        let mut read = [0; 3];
+        for _ in 0..3 {
+            transport.sleep();
+            transport.sleep();
+            theirs.write_all(b"one").await.unwrap();
+            transport.read_exact(&mut read).await.unwrap();
+            assert_eq!(&read, b"one");
+            transport.sleep();
+            transport.write_all(b"two").await.unwrap();
+            theirs.read_exact(&mut read).await.unwrap();
+            assert_eq!(&read, b"two");
+        }
+        transport.sleep();
+        drop(theirs);
+        assert_eq!(transport.read(&mut read).await.unwrap(), 0, "the end is heard of too");
     }
 }

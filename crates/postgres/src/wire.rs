@@ -73,6 +73,11 @@ impl Wire {
         self.transport.end_point()
     }
 
+    /// See [`Transport::sleep`].
+    pub(crate) fn sleep(&mut self) {
+        self.transport.sleep();
+    }
+
     /// From now on packets may be as large as the server can make them.
     pub(crate) fn allow_large_packets(&mut self) {
         self.max_packet = MAX_STREAM_PACKET;

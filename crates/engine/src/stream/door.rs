@@ -59,6 +59,7 @@ pub async fn open(job: &Job, target: &Server) -> Result<(Opened, Writer), Error>
     let mut client = connect(target, &writer_session()).await?;
     migrate::migrate(&mut client).await?;
     progress::lock(&client, &job.slot).await?;
+    progress::wait_for_copies(&client, &job.slot).await?;
     let replica_role = enter_replica_role(&client, job.disable_triggers).await?;
 
     let (mut replication, identity, source, confirmed) = open_source(job).await?;
@@ -245,10 +246,25 @@ async fn target_major(client: &Client) -> Result<u32, Error> {
 /// generic and by index: statements run for one key or ten thousand, and a table that was empty when its plan was made
 /// must not be scanned for each key when it is full.
 fn writer_session() -> Session {
-    Session::new("pgstream-aws apply")
-        .with("synchronous_commit", "off")
+    writing(Session::new("pgstream-aws apply"))
         .with("plan_cache_mode", "force_generic_plan")
         .with("enable_seqscan", "off")
+}
+
+/// A session under the replica role that copies a table beside the stream.
+///
+/// # Errors
+/// When the server cannot be reached or refuses.
+pub async fn open_copier(target: &Server, slot: &str) -> Result<Client, Error> {
+    let client = connect(target, &writing(Session::new("pgstream-aws copy again"))).await?;
+    progress::lock_copies(&client, slot).await?;
+    enter_replica_role(&client, Some(true)).await?;
+    Ok(client)
+}
+
+fn writing(session: Session) -> Session {
+    session
+        .with("synchronous_commit", "off")
         // A session whose client vanished holds the lock of the one writer: the server is to notice within half a minute.
         .with("tcp_keepalives_idle", "10")
         .with("tcp_keepalives_interval", "5")

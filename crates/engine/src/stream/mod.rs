@@ -43,7 +43,7 @@ use self::{
     sequences::Sequences,
     status::{Monitor, Phase},
     stdout::Printer,
-    work::Applied,
+    work::{Applied, Copying},
 };
 pub use self::{error::Error, reader::Limits};
 pub use crate::ddl::plan::Rights;
@@ -99,7 +99,13 @@ pub struct SchemaChanges {
     pub types: ObjectTypes,
     /// Whether owners and grants are carried over.
     pub rights: Rights,
+    /// Tables of so many bytes that have to be copied again are copied in the change's own transaction, so that nobody
+    /// sees them without rows; larger ones beside the stream.
+    pub copy_inline: u64,
 }
+
+/// [`SchemaChanges::copy_inline`] that is worth a moment's pause.
+pub const COPY_INLINE: u64 = 32 << 20;
 
 /// Streams until cancelled, reconnecting after transient errors.
 ///
@@ -153,7 +159,7 @@ async fn session(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken) 
             Destination::Postgres(target) => {
                 let (opened, writer) = door::open(job, target).await?;
                 let sequences = door::connect(target, &Session::new("pgstream-aws sequences")).await?;
-                Ok::<_, Error>((opened, Some((writer, sequences))))
+                Ok::<_, Error>((opened, Some((target.clone(), writer, sequences))))
             }
             Destination::Stdout => Ok((door::open_without_target(job).await?, None)),
         }
@@ -163,7 +169,7 @@ async fn session(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken) 
         opened = open => opened?,
     };
     match sink {
-        Some((writer, sequences)) => to_server(job, monitor, cancel, opened, writer, sequences).await,
+        Some((target, writer, sequences)) => to_server(job, monitor, cancel, opened, target, writer, sequences).await,
         None => to_stdout(job, monitor, cancel, opened).await,
     }
 }
@@ -173,6 +179,7 @@ async fn to_server(
     monitor: &Arc<Monitor>,
     cancel: &CancellationToken,
     opened: Opened,
+    target: Server,
     writer: Writer,
     sequences_target: Client,
 ) -> Result<(), Error> {
@@ -180,8 +187,9 @@ async fn to_server(
     let (work, todo) = mpsc::channel(1);
     let (report, applied) = watch::channel(Applied { done: 0, applied: position, durable: position });
     let ledger = Arc::new(SharedLedger::new(writer.ledger.clone()));
-    let schema = Replay::new(job, Arc::clone(&ledger));
-    let applier = Applier::new(writer, schema, report, Arc::clone(monitor)).await?;
+    let (copying, copied) = watch::channel(Copying::default());
+    let schema = Replay::new(job, Arc::clone(&ledger), writer.replica_role);
+    let applier = Applier::new(writer, target, schema, report, copying, Arc::clone(monitor)).await?;
     let options = start_options(job, &opened);
     let stream = opened.replication.start(position, &options).await?;
     tracing::info!(slot = job.slot, %position, binary = options.binary, "streaming");
@@ -191,7 +199,8 @@ async fn to_server(
     let binary = options.binary.then(|| job.publication.clone());
     let mut reader =
         Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), ledger, job.limits)
-            .in_binary(binary);
+            .in_binary(binary)
+            .beside(copied);
     let read = tokio::select! {
         read = reader.run(work, opened.records_ddl.then_some(&opened.source), cancel) => read,
         Err(error) = follow_sequences(job, &opened.source, &sequences_target) => Err(error),

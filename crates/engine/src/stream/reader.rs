@@ -10,14 +10,20 @@
 //! given a moment to grow. Nothing is read while a full batch waits: the server's socket is the buffer. Status updates go on
 //! meanwhile.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod messages;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::{FutureExt, future::OptionFuture};
 use pgstream_config::pattern::TableFilter;
 use pgstream_postgres::{
     Client, Lsn,
-    pgoutput::{Message, Relation, RelationId, Timestamp, Truncate, Tuple, Xid},
+    pgoutput::RelationId,
     replication::{Frame, ReplicationStream},
 };
 use tokio::{
@@ -27,14 +33,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Error,
-    batch::{self, Kind, RelIndex},
-    door,
+    Error, door,
     follow::{Follow, Followed},
     relation::{SourceRelation, TypeName},
     schema::{self, SharedLedger},
     status::Monitor,
-    work::{Applied, Boundary, Chunk, Ddl, Mark, Work},
+    work::{Applied, Boundary, Chunk, Copying, Ddl, Work},
 };
 use crate::mutants::{self, Failpoint, Mutant};
 
@@ -96,8 +100,16 @@ pub struct Reader {
     chunk: Chunk,
     /// A schema change that follows the chunk.
     ddl: Option<Box<Ddl>>,
-    /// Nothing is read before this piece of work, a schema change, is done.
+    /// Nothing is read before this piece of work is done: a schema change, or the beginning of copies.
     barrier: Option<u64>,
+    /// Tables may wait to be copied again.
+    copy_due: bool,
+    /// Who is being copied beside the stream, as the applier says,
+    copies: Option<watch::Receiver<Copying>>,
+    /// and as it was when that began.
+    copying: Copying,
+    /// A message that waits for the copy.
+    held: Option<Bytes>,
     /// Relations that may have been created in the very transaction that is read.
     unknown: Vec<RelationId>,
     /// When the chunk before it left.
@@ -143,6 +155,10 @@ impl Reader {
             chunk: Chunk::default(),
             ddl: None,
             barrier: None,
+            copy_due: false,
+            copies: None,
+            copying: Copying::default(),
+            held: None,
             unknown: Vec::new(),
             last_chunk: now,
             spilled: false,
@@ -160,6 +176,13 @@ impl Reader {
         self
     }
 
+    /// Tables may be copied beside the stream; those that an earlier session left without rows are, before anything else.
+    pub fn beside(mut self, copies: watch::Receiver<Copying>) -> Self {
+        self.copy_due = self.has_stale();
+        self.copies = Some(copies);
+        self
+    }
+
     /// Reads until cancelled, or until whoever takes the work is gone. `source` is asked what the
     /// stream does not tell of schema changes; without it there are none.
     ///
@@ -174,6 +197,7 @@ impl Reader {
         let mut tick = interval(STATUS_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rest_until = Instant::now();
+        let mut copies = self.copies.clone();
         loop {
             match source {
                 Some(source) => self.ask(source).await?,
@@ -183,11 +207,13 @@ impl Reader {
             if self.barrier.is_some_and(|barrier| done >= barrier) {
                 self.lift_barrier();
             }
+            self.release_held()?;
             let full = self.is_full();
             let idle = done == self.sent;
             let whole = self.at == At::Boundary && !self.chunk.is_empty();
             let grows = whole && !full && idle && self.is_far_behind() && self.last_chunk.elapsed() < GROWTH;
-            let ready = (full && self.barrier.is_none()) || (idle && whole && !grows);
+            let ready = (self.is_due() && self.barrier.is_none()) || (idle && whole && !grows);
+            let copied = copies.as_mut().filter(|_| !self.copying.is_empty());
             let resting = !full && Instant::now() < rest_until;
             tokio::select! {
                 biased;
@@ -210,12 +236,14 @@ impl Reader {
                 }
                 () = sleep_until(self.last_chunk + GROWTH), if grows => {}
                 Ok(()) = self.applied.changed(), if !idle => {}
+                Some(Ok(())) = OptionFuture::from(copied.map(watch::Receiver::changed)) => {}
                 () = sleep_until(rest_until), if resting => {}
                 frame = self.stream.frame(), if !full && !resting => {
                     self.take(frame?)?;
                     self.take_what_is_there()?;
                     if !self.is_full() && self.is_far_behind() {
                         rest_until = Instant::now() + REST;
+                        self.stream.sleep();
                     }
                     if self.reply_now {
                         self.send_status().await?;
@@ -231,7 +259,13 @@ impl Reader {
         if let Some(ddl) = self.ddl.take_if(|_| self.chunk.is_empty()) {
             self.spilled = true;
             self.barrier = Some(self.sent + 1);
+            self.copy_due = true;
             return Work::Ddl(ddl);
+        }
+        if self.may_copy() && self.chunk.is_empty() {
+            self.barrier = Some(self.sent + 1);
+            self.copy_due = false;
+            return Work::CopyAgain;
         }
         let boundary = match self.at {
             At::Inside { .. } => Boundary::Open,
@@ -241,9 +275,13 @@ impl Reader {
         Work::Chunk(Box::new(self.chunk.take(boundary)))
     }
 
-    /// The schema change is applied: tables may have been born, or copied again.
+    /// The schema change is applied: tables may have been born, or copied again, or wait for that.
     fn lift_barrier(&mut self) {
         self.barrier = None;
+        self.copy_due = self.copy_due && self.has_stale();
+        if let Some(copies) = &mut self.copies {
+            self.copying = Arc::clone(&copies.borrow_and_update());
+        }
         for (id, follow) in &mut self.follow {
             if let (Follow::Rows(followed) | Follow::Unborn(followed), Some(version)) =
                 (&*follow, self.versions.get(id))
@@ -298,14 +336,40 @@ impl Reader {
     /// Whether nothing more may be added. A transaction that was spilled closes its chunk with its commit: the target's
     /// transaction must not grow with the next ones.
     fn is_full(&self) -> bool {
+        self.is_due() || self.barrier.is_some() || !self.unknown.is_empty() || self.held.is_some()
+    }
+
+    /// Whether what there is must be handed over.
+    fn is_due(&self) -> bool {
         let chunk = &self.chunk;
         (self.spilled && self.at == At::Boundary)
             || self.ddl.is_some()
-            || self.barrier.is_some()
-            || !self.unknown.is_empty()
+            || self.may_copy()
             || chunk.batch.bytes() >= self.limits.bytes
             || chunk.batch.len() >= self.limits.changes
             || chunk.marks.len() >= self.limits.changes
+    }
+
+    /// Nothing is read between the transaction that left a table without rows and the snapshot that they are copied under.
+    fn may_copy(&self) -> bool {
+        self.copy_due && self.barrier.is_none() && self.at == At::Boundary
+    }
+
+    fn has_stale(&self) -> bool {
+        !self.ledger.lock().unwrap_or_else(PoisonError::into_inner).stale().is_empty()
+    }
+
+    /// Goes on with the message that waited for a copy, once that is finished.
+    fn release_held(&mut self) -> Result<(), Error> {
+        if !self.copying.is_empty()
+            && let Some(copies) = &mut self.copies
+        {
+            self.copying = Arc::clone(&copies.borrow_and_update());
+        }
+        match self.held.take_if(|_| self.copying.is_empty()) {
+            Some(message) => self.message(&message),
+            None => Ok(()),
+        }
     }
 
     /// Takes what has arrived, up to a full batch.
@@ -337,166 +401,6 @@ impl Reader {
                 self.idle_at = None;
                 self.message(&message)?;
             }
-        }
-        Ok(())
-    }
-
-    fn message(&mut self, bytes: &Bytes) -> Result<(), Error> {
-        let message = Message::parse(bytes).map_err(|e| Error::Protocol { problem: e.to_string() })?;
-        match &message {
-            Message::Begin { final_lsn, xid, .. } => self.begin(*final_lsn, *xid),
-            Message::Commit { end_lsn, commit_time, .. } => self.commit(*end_lsn, *commit_time),
-            Message::Relation(relation) => {
-                self.relation(relation);
-                Ok(())
-            }
-            Message::Type { id, namespace, name } => {
-                self.types.insert(id.0, TypeName { schema: (*namespace).to_owned(), name: (*name).to_owned() });
-                Ok(())
-            }
-            Message::Insert { relation, new } => self.row(*relation, Kind::Insert(*new)),
-            Message::Update { relation, old, new } => self.row(*relation, Kind::Update { old: *old, new: *new }),
-            Message::Delete { relation, old } => self.row(*relation, Kind::Delete(*old)),
-            Message::Truncate(truncate) => self.truncate(truncate),
-            Message::Origin { .. } | Message::Logical(_) => Ok(()),
-            _ => Err(Error::Protocol { problem: "a streamed or prepared transaction, which was not asked for".into() }),
-        }
-    }
-
-    fn begin(&mut self, commit: Lsn, xid: Xid) -> Result<(), Error> {
-        if self.at != At::Boundary {
-            return Err(Error::Protocol { problem: "BEGIN inside a transaction".into() });
-        }
-        // The start of a commit record before the position means that the record itself ends at or before it.
-        self.at = if commit < self.start {
-            At::Known
-        } else {
-            self.chunk.marks.push(Mark { first: self.chunk.batch.len(), commit });
-            At::Inside { xid: xid.0, commit }
-        };
-        Ok(())
-    }
-
-    fn commit(&mut self, end: Lsn, time: Timestamp) -> Result<(), Error> {
-        match std::mem::replace(&mut self.at, At::Boundary) {
-            At::Boundary => return Err(Error::Protocol { problem: "COMMIT outside a transaction".into() }),
-            At::Known => {}
-            At::Inside { .. } => {
-                if end < self.read_to {
-                    return Err(Error::Protocol { problem: format!("COMMIT at {end} after {}", self.read_to) });
-                }
-                self.read_to = end;
-                self.chunk.transactions += 1;
-                self.chunk.commit_time = Some(time);
-            }
-        }
-        Ok(())
-    }
-
-    fn relation(&mut self, message: &Relation<'_>) {
-        let relation = SourceRelation::new(message, &self.types);
-        let known = self.versions.get(&message.id).map(|known| **known == relation);
-        if known == Some(true) {
-            return;
-        }
-        self.adopt(message.id, Arc::new(relation));
-        let follows = matches!(self.follow.get(&message.id), Some(Follow::Rows(Followed { copied: None, .. })));
-        if follows && known.is_none() && matches!(self.at, At::Inside { .. }) {
-            self.unknown.push(message.id);
-        }
-    }
-
-    /// Rows of the relation follow in this version.
-    fn adopt(&mut self, id: RelationId, relation: Arc<SourceRelation>) {
-        let (schema, name) = (relation.table.schema.as_str(), relation.table.name.as_str());
-        let follow = if schema == "pgstream" {
-            if name == "schema_log" { Follow::SchemaLog } else { Follow::Ignored }
-        } else if self.filter.wants_rows(schema, name) {
-            let index = RelIndex(self.relation_count);
-            self.relation_count += 1;
-            self.chunk.relations.push(Arc::clone(&relation));
-            let copied = schema::copied(&self.ledger, &relation.table).filter(|c| c.reaches(self.start));
-            Follow::Rows(Followed { index, columns: relation.columns.len(), copied, touched: None })
-        } else {
-            Follow::Ignored
-        };
-        if let Some(Follow::Rows(_)) = self.follow.insert(id, follow) {
-            // Rows of the old version must not be merged with, or moved behind, rows of the new one.
-            self.chunk.batch.barrier();
-        }
-        self.versions.insert(id, relation);
-    }
-
-    /// A row of the log of schema changes.
-    fn schema_change(&mut self, id: RelationId, row: Tuple<'_>, xid: u32, commit: Lsn) -> Result<(), Error> {
-        let Some(log) = self.versions.get(&id) else { return Ok(()) };
-        let mut ddl = schema::read(log, row, commit)?;
-        if schema::is_copied(&mut ddl.record, &self.ledger, xid, commit) {
-            return Ok(());
-        }
-        let renamed: Vec<_> = self
-            .versions
-            .iter()
-            .filter_map(|(id, version)| Some((*id, Arc::new(schema::renamed(version, &ddl.record)?))))
-            .collect();
-        for (id, version) in renamed {
-            self.adopt(id, version);
-        }
-        self.ddl = Some(Box::new(ddl));
-        Ok(())
-    }
-
-    fn row(&mut self, id: RelationId, kind: Kind<'_>) -> Result<(), Error> {
-        let (xid, commit) = match self.at {
-            At::Inside { xid, commit } => (xid, commit),
-            At::Known => return Ok(()),
-            At::Boundary => return Err(Error::Protocol { problem: "a row outside a transaction".into() }),
-        };
-        match self.follow.get_mut(&id) {
-            None => Err(Error::Protocol { problem: format!("a row of relation {id}, which was never described") }),
-            Some(Follow::Ignored | Follow::Unborn(_)) => Ok(()),
-            Some(Follow::SchemaLog) => match kind {
-                Kind::Insert(row) => self.schema_change(id, row, xid, commit),
-                Kind::Update { .. } | Kind::Delete(_) => Ok(()),
-            },
-            Some(Follow::Rows(followed)) if followed.is_copied(xid, commit) => Ok(()),
-            Some(Follow::Rows(followed)) => {
-                if !followed.fits(kind) {
-                    return Err(Error::Protocol {
-                        problem: format!("a row of relation {id} with another column count"),
-                    });
-                }
-                followed.touch(&mut self.chunk, self.sent);
-                self.chunk.batch.push(followed.index, kind);
-                Ok(())
-            }
-        }
-    }
-
-    fn truncate(&mut self, truncate: &Truncate<'_>) -> Result<(), Error> {
-        let (xid, commit) = match self.at {
-            At::Inside { xid, commit } => (xid, commit),
-            At::Known => return Ok(()),
-            At::Boundary => return Err(Error::Protocol { problem: "TRUNCATE outside a transaction".into() }),
-        };
-        let mut relations = Vec::new();
-        for id in truncate.relations() {
-            match self.follow.get_mut(&id) {
-                None => {
-                    let problem = format!("TRUNCATE of relation {id}, which was never described");
-                    return Err(Error::Protocol { problem });
-                }
-                Some(Follow::Rows(followed)) if !followed.is_copied(xid, commit) => {
-                    followed.touch(&mut self.chunk, self.sent);
-                    relations.push(followed.index);
-                }
-                Some(_) => {}
-            }
-        }
-        if !relations.is_empty() {
-            let Truncate { cascade, restart_identity, .. } = *truncate;
-            self.chunk.batch.truncate(batch::Truncate { relations, cascade, restart_identity });
-            self.chunk.truncates.push(commit);
         }
         Ok(())
     }

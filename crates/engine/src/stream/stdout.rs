@@ -51,6 +51,8 @@ impl Printer {
                     self.schema_change(&ddl).await?;
                     None
                 }
+                // There are no tables that could be.
+                Work::CopyAgain => None,
             };
             self.report.send_modify(|applied| {
                 applied.done += 1;

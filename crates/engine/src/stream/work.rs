@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use pgstream_postgres::{Lsn, pgoutput::Timestamp};
+use pgstream_postgres::{Lsn, TableName, pgoutput::Timestamp};
 
 use super::{
     batch::{Batch, RelIndex, Step},
@@ -16,6 +16,8 @@ pub enum Work {
     Chunk(Box<Chunk>),
     /// A schema change, inside the transaction of the chunks around it.
     Ddl(Box<Ddl>),
+    /// Tables wait to be copied again: between two transactions, with nothing read meanwhile.
+    CopyAgain,
     /// Nothing but a position: the source has no changes before it.
     Idle(Lsn),
 }
@@ -137,6 +139,9 @@ impl<'a> Part<'a> {
         (middle > start).then(|| (part(start..middle), part(middle..end)))
     }
 }
+
+/// The tables that are being copied beside the stream.
+pub type Copying = Arc<[TableName]>;
 
 /// What the applier has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

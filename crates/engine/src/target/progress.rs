@@ -123,11 +123,38 @@ pub async fn claim(client: &mut Client, slot: &str) -> Result<Claim, ClaimError>
 /// # Errors
 /// [`ClaimError::Taken`] when another session keeps it.
 pub async fn lock(client: &Client, slot: &str) -> Result<(), ClaimError> {
+    take(client, &format!("pgstream:{slot}"), slot).await
+}
+
+/// Locks the copies that are made beside the stream: one session at a time makes them.
+///
+/// # Errors
+/// [`ClaimError::Taken`] when another session keeps it.
+pub async fn lock_copies(client: &Client, slot: &str) -> Result<(), ClaimError> {
+    take(client, &copies(slot), slot).await
+}
+
+/// Waits for what an earlier replicator may still be copying: whether that is in the ledger is only known then.
+///
+/// # Errors
+/// [`ClaimError::Taken`] when its session does not end.
+pub async fn wait_for_copies(client: &Client, slot: &str) -> Result<(), ClaimError> {
+    lock_copies(client, slot).await?;
+    let unlock = client.execute("SELECT pg_advisory_unlock(hashtextextended($1, 0))", &[&copies(slot)]).await;
+    unlock.map_err(client.failed("locking the target for one replicator"))?;
+    Ok(())
+}
+
+fn copies(slot: &str) -> String {
+    format!("pgstream copies:{slot}")
+}
+
+async fn take(client: &Client, name: &str, slot: &str) -> Result<(), ClaimError> {
     let deadline = tokio::time::Instant::now() + LOCK_PATIENCE;
     let mut told = false;
     loop {
         let taken: bool = client
-            .query_one("SELECT pg_try_advisory_lock(hashtextextended('pgstream:' || $1, 0))", &[&slot])
+            .query_one("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", &[&name])
             .await
             .map_err(client.failed("locking the target for one replicator"))?
             .get(0);
@@ -135,7 +162,7 @@ pub async fn lock(client: &Client, slot: &str) -> Result<(), ClaimError> {
             return Ok(());
         }
         if tokio::time::Instant::now() >= deadline {
-            return Err(ClaimError::Taken { slot: slot.to_owned(), pid: holder(client, slot).await? });
+            return Err(ClaimError::Taken { slot: slot.to_owned(), pid: holder(client, name).await? });
         }
         if !std::mem::replace(&mut told, true) {
             tracing::info!(slot, "waiting for an earlier replicator's session on the target to end");
@@ -144,14 +171,14 @@ pub async fn lock(client: &Client, slot: &str) -> Result<(), ClaimError> {
     }
 }
 
-async fn holder(client: &Client, slot: &str) -> Result<i32, Error> {
+async fn holder(client: &Client, name: &str) -> Result<i32, Error> {
     let row = client
         .query_opt(
-            "SELECT pid FROM pg_locks, hashtextextended('pgstream:' || $1, 0) AS h(key)
+            "SELECT pid FROM pg_locks, hashtextextended($1, 0) AS h(key)
               WHERE locktype = 'advisory' AND granted AND objsubid = 1
                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
                 AND classid = ((key >> 32) & 4294967295)::oid AND objid = (key & 4294967295)::oid",
-            &[&slot],
+            &[&name],
         )
         .await
         .map_err(client.failed("reading pg_locks"))?;

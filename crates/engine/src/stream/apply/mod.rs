@@ -19,13 +19,14 @@ mod statements;
 mod tables;
 mod values;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
-use pgstream_postgres::{Class, Client, Lsn, pgoutput::Timestamp};
+use pgstream_postgres::{Class, Client, Lsn, Server, pgoutput::Timestamp};
 use tokio::{
     sync::{mpsc, watch},
     time::sleep,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 pub use self::schema::Replay;
 use self::{
@@ -38,7 +39,7 @@ use super::{
     door::Writer,
     net::Planner,
     status::{Monitor, RowCounts},
-    work::{Applied, Boundary, Chunk, Ddl, Work},
+    work::{Applied, Boundary, Chunk, Copying, Ddl, Work},
 };
 use crate::{
     mutants::{self, Failpoint, Mutant},
@@ -53,7 +54,11 @@ pub struct Applier {
     client: Client,
     claim: Claim,
     replica_role: bool,
-    schema: Replay,
+    schema: Arc<Replay>,
+    target: Server,
+    /// Copies tables again.
+    copier: Option<AbortOnDropHandle<Result<(), Error>>>,
+    copying: watch::Sender<Copying>,
     tables: Tables,
     planner: Planner,
     advance: tokio_postgres::Statement,
@@ -76,8 +81,10 @@ impl Applier {
     /// When the session fails.
     pub async fn new(
         writer: Writer,
+        target: Server,
         schema: Replay,
         report: watch::Sender<Applied>,
+        copying: watch::Sender<Copying>,
         monitor: Arc<Monitor>,
     ) -> Result<Self, Error> {
         let Writer { client, claim, replica_role, .. } = writer;
@@ -97,7 +104,10 @@ impl Applier {
             client,
             claim,
             replica_role,
-            schema,
+            schema: Arc::new(schema),
+            target,
+            copier: None,
+            copying,
             tables: Tables::default(),
             planner: Planner::default(),
             advance,
@@ -128,12 +138,21 @@ impl Applier {
                         self.schema_change(&ddl).await?;
                         self.report.send_modify(|applied| applied.done += 1);
                     }
+                    Some(Work::CopyAgain) => {
+                        self.copy_again().await?;
+                        self.report.send_modify(|applied| applied.done += 1);
+                    }
                     Some(Work::Idle(end)) => {
                         self.commit(end, None, true).await?;
                         self.report.send_modify(|applied| applied.done += 1);
                     }
                     None => break,
                 },
+                copied = finished(&mut self.copier) => {
+                    copied?;
+                    self.copier = None;
+                    self.copying.send_replace(Copying::default());
+                }
                 () = sleep(DURABILITY_POLL), if self.durability.is_waiting() && !self.open => {
                     let row = self.client.query_one(&self.positions, &[]).await;
                     let row = row.map_err(self.client.failed("asking what is flushed"))?;
@@ -190,6 +209,20 @@ impl Applier {
             return Err(error);
         }
         self.tables.unload();
+        Ok(())
+    }
+
+    /// Begins to copy the tables that wait for it, unless that has to wait for another schema change.
+    async fn copy_again(&mut self) -> Result<(), Error> {
+        let Some(round) = recopy::begin(&self.schema, &self.client).await? else { return Ok(()) };
+        if !self.replica_role {
+            self.execute("BEGIN; SET CONSTRAINTS ALL DEFERRED").await?;
+            round.copy(&self.schema, &self.client).await?;
+            return self.execute("COMMIT").await;
+        }
+        self.copying.send_replace(round.announce(&self.schema)?);
+        let work = round.copy_beside(Arc::clone(&self.schema), self.target.clone());
+        self.copier = Some(AbortOnDropHandle::new(tokio::spawn(work)));
         Ok(())
     }
 
@@ -292,5 +325,15 @@ impl Applier {
 
     async fn execute(&self, sql: &str) -> Result<(), Error> {
         Ok(self.client.batch_execute(sql).await.map_err(self.client.failed("applying a batch"))?)
+    }
+}
+
+/// Waits for a copy to end, and for ever if there is none.
+async fn finished(copier: &mut Option<AbortOnDropHandle<Result<(), Error>>>) -> Result<(), Error> {
+    match copier {
+        Some(copier) => {
+            copier.await.map_err(|panic| Error::Protocol { problem: format!("a copy ended early: {panic}") })?
+        }
+        None => pending().await,
     }
 }

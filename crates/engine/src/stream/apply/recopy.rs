@@ -3,20 +3,27 @@
 //!
 //! ```text
 //!  source now: snapshot ── does it see schema changes that are still to be applied here?
-//!       no ──> COPY into the target, in the change's transaction; the ledger has the snapshot: rows that it holds are
-//!              passed over in the stream from here on
+//!       no ──> COPY into the target, in the change's transaction or beside the stream; the ledger has the snapshot:
+//!              rows that it holds are passed over in the stream from here on
 //!       yes ─> stale: none of its rows is applied; tried again after each of those changes
 //! ```
 //! With no change outstanding, the definition of everything is the same on both sides, so the rows fit. The tables are locked
 //! before the snapshot is taken: one that is rewritten after it would look empty to it.
+//!
+//! Large tables are copied in a session of their own, after the change is committed. Until their rows are in, the reader
+//! passes over the changes that the snapshot sees and waits at the first one that it does not, at a truncate, and at a
+//! further schema change. Whoever dies meanwhile leaves a stale table behind: the next session begins with a new snapshot.
 
-use std::{pin::pin, sync::PoisonError};
+use std::{
+    pin::pin,
+    sync::{Arc, PoisonError},
+};
 
 use futures::{SinkExt, TryStreamExt};
-use pgstream_postgres::{Client, Lsn, Session, TableName, quote_ident};
+use pgstream_postgres::{Client, Lsn, Server, Session, TableName, quote_ident};
 
 use super::{
-    super::{Error, door},
+    super::{Error, door, work::Copying},
     schema::Replay,
 };
 use crate::{
@@ -32,40 +39,86 @@ pub(super) async fn mark(replay: &Replay, target: &Client, table: &TableName) ->
     record(replay, target, table, STALE, Lsn::ZERO, 0).await
 }
 
-/// Copies the tables that wait for it, once no schema change is outstanding.
-pub(super) async fn run(replay: &Replay, target: &Client) -> Result<(), Error> {
-    let stale = replay.ledger.lock().unwrap_or_else(PoisonError::into_inner).stale();
-    if stale.is_empty() {
-        return Ok(());
+/// Tables and the snapshot of the source that they are to be copied under.
+pub(super) struct Round {
+    source: Client,
+    snapshot: String,
+    lsn: Lsn,
+    tables: Vec<TableName>,
+    bytes: i64,
+}
+
+/// A round of the tables that wait for it; `None` when there are none, or while a schema change is outstanding.
+pub(super) async fn begin(replay: &Replay, target: &Client) -> Result<Option<Round>, Error> {
+    let tables = replay.ledger.lock().unwrap_or_else(PoisonError::into_inner).stale();
+    if tables.is_empty() {
+        return Ok(None);
     }
     let source = door::connect(&replay.source, &Session::new("pgstream-aws copy again")).await?;
     let failed = || source.failed("copying a table again");
     source.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failed())?;
-    let names: Vec<String> = stale.iter().map(|table| format!("ONLY {table}")).collect();
+    let names: Vec<String> = tables.iter().map(|table| format!("ONLY {table}")).collect();
     let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
     match source.batch_execute(&lock).await.map_err(failed()) {
         // Renamed or dropped meanwhile: that change is still to come.
-        Err(error) if matches!(error.sqlstate(), Some("42P01" | "3F000")) => return Ok(()),
+        Err(error) if matches!(error.sqlstate(), Some("42P01" | "3F000")) => return Ok(None),
         locked => locked?,
     }
+    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
     let row = source
-        .query_one("SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn()", &[])
+        .query_one(
+            "SELECT pg_current_snapshot()::text, pg_current_wal_insert_lsn(),
+                    (SELECT coalesce(sum(pg_table_size(name::regclass)), 0)::int8 FROM unnest($1::text[]) AS t(name))",
+            &[&names],
+        )
         .await
         .map_err(failed())?;
-    let (snapshot, lsn): (String, Lsn) = (row.get(0), row.get(1));
+    let (snapshot, lsn, bytes) = (row.get(0), row.get(1), row.get(2));
     if outstanding(replay, &source, target).await? {
-        tracing::info!(tables = stale.len(), "the schema changes again further on: tables are copied after that");
-        return Ok(());
+        tracing::info!(tables = tables.len(), "the schema changes again further on: tables are copied after that");
+        return Ok(None);
     }
-    for table in stale {
-        let rows = match definition(&source, &table).await? {
-            Some(definition) => copy(&source, target, &definition).await?,
-            None => 0,
-        };
-        tracing::info!(%table, rows, "copied again after a schema change");
-        record(replay, target, &table, &snapshot, lsn, rows).await?;
+    Ok(Some(Round { source, snapshot, lsn, tables, bytes }))
+}
+
+impl Round {
+    /// Whether it is small enough for the schema change's own transaction.
+    pub(super) fn is_small(&self, limit: u64) -> bool {
+        u64::try_from(self.bytes).is_ok_and(|bytes| bytes <= limit)
     }
-    Ok(())
+
+    /// Copies the tables in the open transaction of `target`.
+    pub(super) async fn copy(&self, replay: &Replay, target: &Client) -> Result<(), Error> {
+        for table in &self.tables {
+            let rows = match definition(&self.source, table).await? {
+                Some(definition) => copy(&self.source, target, &definition).await?,
+                None => 0,
+            };
+            tracing::info!(%table, rows, "copied again after a schema change");
+            record(replay, target, table, &self.snapshot, self.lsn, rows).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the reader pass over what the copy will hold. Returns the tables.
+    pub(super) fn announce(&self, replay: &Replay) -> Result<Copying, Error> {
+        let copied = Copied::parse(&self.snapshot, self.lsn, false).map_err(|e| Error::Ledger(e.into()))?;
+        let mut ledger = replay.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        for table in &self.tables {
+            ledger.renew(table.clone(), copied.clone());
+        }
+        Ok(self.tables.as_slice().into())
+    }
+
+    /// Copies the tables in a session of its own, while the stream goes on.
+    pub(super) async fn copy_beside(self, replay: Arc<Replay>, target: Server) -> Result<(), Error> {
+        tracing::info!(tables = self.tables.len(), bytes = self.bytes, "copying again beside the stream");
+        let client = door::open_copier(&target, &replay.slot).await?;
+        let failed = || client.failed("copying a table again");
+        client.batch_execute("BEGIN").await.map_err(failed())?;
+        self.copy(&replay, &client).await?;
+        Ok(client.batch_execute("COMMIT").await.map_err(failed())?)
+    }
 }
 
 /// Whether the source's snapshot sees a schema change that this target has not dealt with.

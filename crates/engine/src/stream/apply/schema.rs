@@ -31,11 +31,13 @@ pub struct Replay {
     pub(super) ledger: Arc<SharedLedger>,
     scope: Scope,
     changes: Option<SchemaChanges>,
+    /// Whether a second session can copy: with foreign keys at work it would wait for the transaction that waits for it.
+    beside: bool,
 }
 
 impl Replay {
     /// As the job says.
-    pub fn new(job: &Job, ledger: Arc<SharedLedger>) -> Self {
+    pub fn new(job: &Job, ledger: Arc<SharedLedger>, replica_role: bool) -> Self {
         let types = job.schema.as_ref().map(|schema| schema.types.clone()).unwrap_or_default();
         Self {
             source: job.source.clone(),
@@ -43,6 +45,7 @@ impl Replay {
             ledger,
             scope: Scope { tables: job.filter.clone(), types },
             changes: job.schema.clone(),
+            beside: replica_role,
         }
     }
 
@@ -89,10 +92,19 @@ impl Replay {
             recopy::mark(self, client, &table).await?;
         }
         self.note(client, ddl, &changes, "applied", &notes).await?;
-        recopy::run(self, client).await?;
+        self.copy_small(client, settings).await?;
         let failed = client.failed("after a schema change");
         client.batch_execute("SET LOCAL search_path TO DEFAULT; SET CONSTRAINTS ALL DEFERRED").await.map_err(failed)?;
         Ok(())
+    }
+
+    /// Copies what waits for it at once, when there is little of it or nobody else could.
+    async fn copy_small(&self, client: &Client, settings: &SchemaChanges) -> Result<(), Error> {
+        match recopy::begin(self, client).await? {
+            Some(round) if !self.beside || round.is_small(settings.copy_inline) => round.copy(self, client).await,
+            // The reader asks for it after the transaction.
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Leaves a note of why the stream stops here, after the transaction was rolled back. The error itself is what counts.

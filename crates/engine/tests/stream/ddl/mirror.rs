@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pgstream_config::{pattern::TableFilter, pipeline::ObjectTypes};
 use pgstream_engine::{
     source::{self, InitSettings},
-    stream::{Destination, Error, Job, Rights, SchemaChanges},
+    stream::{COPY_INLINE, Destination, Error, Job, Rights, SchemaChanges},
 };
 use pgstream_postgres::Session;
 use pgstream_testkit::{Client, Cluster, assert_same_rows, assert_same_schema, assert_schema_restores_to};
@@ -16,6 +16,7 @@ use crate::harness::{Pair, Running, server};
 pub struct Mirror {
     pair: Pair,
     tables: TableFilter,
+    copy_inline: u64,
     running: Option<Running>,
     statements: AtomicU64,
 }
@@ -49,13 +50,32 @@ impl Mirror {
         let settings = InitSettings { tables: tables.clone(), ..InitSettings::default() };
         source::init(&server(&source.url("app")), &settings, &CancellationToken::new(), |_| {}).await.expect("init");
         let pair = Pair::of(source, target, here, there);
-        let running = Some(Running::start(Self::job_of(&pair, &tables)));
-        Self { pair, tables, running, statements: AtomicU64::new(0) }
+        let mut mirror = Self { pair, tables, copy_inline: COPY_INLINE, running: None, statements: AtomicU64::new(0) };
+        mirror.start();
+        mirror
     }
 
-    fn job_of(pair: &Pair, tables: &TableFilter) -> Job {
-        let rights = Rights { owner: true, privileges: true };
-        Job { schema: Some(SchemaChanges { types: ObjectTypes::All, rights }), filter: tables.clone(), ..pair.job() }
+    /// Whatever is copied again is copied beside the stream, however small.
+    pub async fn copying_beside(mut self) -> Self {
+        self.copy_beside(true);
+        self.restart().await;
+        self
+    }
+
+    /// The same from the next start on, or no longer.
+    pub fn copy_beside(&mut self, beside: bool) {
+        self.copy_inline = if beside { 0 } else { COPY_INLINE };
+    }
+
+    fn start(&mut self) {
+        self.running = Some(Running::start(self.job()));
+    }
+
+    async fn restart(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop().await.expect("the stream stops cleanly");
+        }
+        self.start();
     }
 
     pub fn source(&self) -> &Client {
@@ -71,7 +91,9 @@ impl Mirror {
     }
 
     pub fn job(&self) -> Job {
-        Self::job_of(&self.pair, &self.tables)
+        let rights = Rights { owner: true, privileges: true };
+        let schema = SchemaChanges { types: ObjectTypes::All, rights, copy_inline: self.copy_inline };
+        Job { schema: Some(schema), filter: self.tables.clone(), ..self.pair.job() }
     }
 
     /// Runs each statement on the source, in order.
@@ -112,7 +134,7 @@ impl Mirror {
         if let Some(running) = self.running.take() {
             running.kill().await;
         }
-        self.running = Some(Running::start(self.job()));
+        self.start();
     }
 
     /// The stream writes to the target as this role from now on, with foreign keys and triggers on.

@@ -26,6 +26,7 @@ async fn matrix_random_schema_changes_end_equal() {
         let mut history = String::new();
         sequence(&client, &mut rng, &mut history).await;
         if rng.below(3) == 0 {
+            mirror.copy_beside(rng.below(2) == 0);
             mirror.kill().await;
         }
         println!("sequence {number} of seed {seed}:\n{history}");

@@ -48,7 +48,72 @@ async fn a_column_of_object_numbers_is_carried_over_by_name() {
 
 #[tokio::test]
 async fn a_replicator_that_is_killed_at_any_time_goes_on_with_schema_changes() {
-    let mut mirror = Mirror::new().await;
+    killed_at_any_time(Mirror::new().await).await;
+}
+
+#[tokio::test]
+async fn a_replicator_that_is_killed_while_tables_are_copied_beside_the_stream_copies_them_again() {
+    killed_at_any_time(Mirror::new().await.copying_beside().await).await;
+}
+
+/// The copy waits for a lock that the test holds; its table is written to all the while.
+#[tokio::test]
+async fn the_stream_goes_on_while_a_table_is_copied_beside_it_and_waits_at_the_first_row_that_the_copy_lacks() {
+    let mirror = Mirror::new().await.copying_beside().await;
+    mirror
+        .follows(&[
+            "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 1000) i",
+            "CREATE TABLE other (id int PRIMARY KEY)",
+        ])
+        .await;
+    let there = mirror.target();
+    let lock = "hashtextextended('pgstream copies:' || slot_name, 0)) FROM pgstream.apply_progress";
+    there.batch(&format!("SELECT pg_advisory_lock({lock}")).await;
+    mirror.run(&["ALTER TABLE t ADD c float8 DEFAULT random(); UPDATE t SET v = 0 WHERE id < 10"]).await;
+    mirror.run(&["INSERT INTO other VALUES (1)"]).await;
+    let others = "SELECT count(*) FROM other";
+    there.wait_until(others, "1").await;
+    assert_eq!(there.scalar::<i64>("SELECT count(*) FROM t").await, 0, "its rows come all at once");
+    mirror.run(&["INSERT INTO other VALUES (2)"]).await;
+    there.wait_until(others, "2").await;
+    mirror
+        .run(&["BEGIN; INSERT INTO other VALUES (3); UPDATE t SET v = 1; INSERT INTO other VALUES (4); COMMIT"])
+        .await;
+    mirror.run(&["ALTER TABLE other ADD w int; INSERT INTO other VALUES (5, 5)"]).await;
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert_eq!(there.scalar::<i64>(others).await, 2, "a transaction that the copy lacks waits for it, whole");
+    there.batch(&format!("SELECT pg_advisory_unlock({lock}")).await;
+    mirror.is_equal().await;
+    mirror.stop().await;
+}
+
+#[tokio::test]
+async fn large_tables_are_copied_beside_the_stream_under_load() {
+    let mirror = Mirror::new().await.copying_beside().await;
+    mirror
+        .follows(&[
+            "CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a SELECT i, i FROM generate_series(1, 20000) i",
+            "CREATE TABLE b (id int PRIMARY KEY REFERENCES a, v int); INSERT INTO b SELECT i, i FROM generate_series(1, 20000) i",
+        ])
+        .await;
+    for round in 0..3 {
+        mirror.run(&[&format!("ALTER TABLE a ADD c{round} float8 DEFAULT random()")]).await;
+        for n in 0..40 {
+            mirror
+                .run(&[&format!(
+                    "UPDATE a SET v = v + 1 WHERE id % 40 = {n}; DELETE FROM b WHERE id = 400 * {round} + {n} + 1;
+                     BEGIN; UPDATE b SET v = v - 1 WHERE id % 40 = {n}; DELETE FROM a WHERE id = 400 * {round} + {n} + 1; COMMIT"
+                )])
+                .await;
+        }
+        mirror.run(&[&format!("TRUNCATE b; CREATE TABLE made{round} AS SELECT id, random() AS r FROM a")]).await;
+        mirror.run(&[&format!("INSERT INTO b SELECT id, 0 FROM a; DELETE FROM made{round} WHERE id % 2000 = 0")]).await;
+    }
+    mirror.is_equal().await;
+    mirror.stop().await;
+}
+
+async fn killed_at_any_time(mut mirror: Mirror) {
     mirror
         .run(&["CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, i FROM generate_series(1, 2000) i"])
         .await;
