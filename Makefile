@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-localstack lint matrix demo bench infra image-check fuzz types
+.PHONY: help setup test test-localstack lint matrix faults mutants fuzz types demo bench infra image-check
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,14 @@ image-check: ## The container image, built and tried without a container engine 
 	@echo "building with optimisations (several minutes the first time)"
 	@cargo build --locked --release -q -p pgstream-aws --bin pgstream-aws
 	@scripts/check-image
+
+faults: ## Faults at random under load: N=1000, SEED= replays (PGSTREAM_TEST_SOURCE_MAJOR and _TARGET_MAJOR choose versions)
+	@scripts/fetch-postgres all
+	@scripts/faults "$(or $(N),1000)" "$(SEED)"
+
+mutants: ## Break one guarantee after the other; a test must notice each (ten minutes; ONLY="no_lock no_fence" for some)
+	@scripts/fetch-postgres all
+	@scripts/mutants $(ONLY)
 
 bench: setup ## How fast, beside what else does it, into docs/benchmarks.md (PARTS="backlog copy" for some parts)
 	@echo "building with optimisations (several minutes the first time)"

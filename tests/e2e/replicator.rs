@@ -268,6 +268,8 @@ impl Replicator {
             .env_clear()
             .env("PATH", pgstream_testkit::tools_path().unwrap())
             .env("HOME", output.path())
+            // A guarantee that is broken on purpose (crates/engine/src/mutants.rs).
+            .envs(std::env::var_os("PGSTREAM_MUTANT").map(|name| ("PGSTREAM_MUTANT", name)))
             .envs(environment)
             .stdin(Stdio::null())
             .stdout(file("out"))

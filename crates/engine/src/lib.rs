@@ -10,6 +10,7 @@
 //! ```
 
 pub mod ddl;
+mod mutants;
 pub mod replicate;
 pub mod snapshot;
 pub mod source;

@@ -74,6 +74,7 @@ impl TlsError {
     pub fn class(&self) -> Class {
         match self {
             Self::Io(_) => Class::Transient,
+            Self::Handshake(error) if is_damage(error) => Class::Transient,
             Self::File { .. } | Self::NoRoots | Self::HostName => Class::Config,
             Self::NotOffered(_) | Self::NotPostgres | Self::Certificate(_) | Self::Handshake(_) => Class::Setup,
         }
@@ -93,6 +94,30 @@ impl TlsError {
             ),
             Self::HostName | Self::Handshake(_) | Self::Io(_) => None,
         }
+    }
+}
+
+/// Whether bytes were changed on their way, which checksums of TCP do not always show: the next handshake is a new one. What
+/// the two sides will never agree on, or a certificate that one refuses, is not.
+fn is_damage(error: &rustls::Error) -> bool {
+    use rustls::{AlertDescription as Alert, Error};
+    match error {
+        Error::DecryptError
+        | Error::InvalidMessage(_)
+        | Error::PeerMisbehaved(_)
+        | Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. } => true,
+        Error::AlertReceived(alert) => matches!(
+            alert,
+            Alert::BadRecordMac
+                | Alert::DecryptError
+                | Alert::DecodeError
+                | Alert::UnexpectedMessage
+                | Alert::RecordOverflow
+                | Alert::IllegalParameter
+                | Alert::InternalError
+        ),
+        _ => false,
     }
 }
 
@@ -227,6 +252,23 @@ mod tests {
                 until / 10_000 > this_year + 1,
                 "a root of crates/postgres/data/rds-roots.pem expires on {until}: replace the file by AWS's global-bundle.pem"
             );
+        }
+    }
+
+    #[test]
+    fn a_damaged_handshake_is_tried_again_and_a_refused_one_is_not() {
+        use rustls::{AlertDescription as Alert, Error, InvalidMessage};
+        let class = |error| TlsError::Handshake(error).class();
+        for error in [
+            Error::DecryptError,
+            Error::InvalidMessage(InvalidMessage::InvalidCcs),
+            Error::AlertReceived(Alert::BadRecordMac),
+            Error::AlertReceived(Alert::DecodeError),
+        ] {
+            assert_eq!(class(error.clone()), Class::Transient, "{error}");
+        }
+        for alert in [Alert::HandshakeFailure, Alert::ProtocolVersion, Alert::UnknownCA, Alert::CertificateRequired] {
+            assert_eq!(class(Error::AlertReceived(alert)), Class::Setup, "{alert:?}");
         }
     }
 

@@ -166,7 +166,7 @@ impl Builder {
     }
 }
 
-fn append(path: &Path, text: &str) -> Result<(), Error> {
+pub(crate) fn append(path: &Path, text: &str) -> Result<(), Error> {
     let doing = || io(format!("writing {}", path.display()));
     let before = fs::read_to_string(path).map_err(doing())?;
     fs::write(path, before + text).map_err(doing())
@@ -174,14 +174,14 @@ fn append(path: &Path, text: &str) -> Result<(), Error> {
 
 /// Where clusters live. A data directory is a thousand small files, which most disks take a second to make and memory a
 /// twentieth of one; `TMPDIR` has the last word.
-fn clusters_dir() -> PathBuf {
+pub(crate) fn clusters_dir() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let roomy = || rustix::fs::statvfs(memory).is_ok_and(|fs| fs.f_bavail * fs.f_frsize >= ROOMY);
     if std::env::var_os("TMPDIR").is_none() && roomy() { memory.to_owned() } else { std::env::temp_dir() }
 }
 
 /// A new directory that only the server user enters; the watchdog removes it.
-fn scratch(parent: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn scratch(parent: &Path) -> Result<PathBuf, Error> {
     let dir = tempfile::Builder::new()
         .prefix("pgkit-")
         .tempdir_in(parent)

@@ -84,6 +84,10 @@ impl Cluster {
         Self { layout, port, server: Mutex::new(None), watchdog: Some(watchdog) }
     }
 
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// Keeps the directories of a cluster that did not start.
     pub(crate) fn into_watchdog(mut self) -> Watchdog {
         self.watchdog.take().unwrap_or_else(|| unreachable!("only a dropped cluster has none"))

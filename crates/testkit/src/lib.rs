@@ -32,6 +32,7 @@ mod port;
 mod processes;
 mod proxy;
 mod schema;
+mod standby;
 mod template;
 mod tls;
 mod watchdog;
@@ -47,7 +48,7 @@ pub use emulator::{Emulator, REGION};
 pub use error::Error;
 pub use liar::{Liar, Lie, Lies};
 pub use load::{ACCOUNTS_TOTAL, Conserved, Load, LoadReport, assert_accounts, assert_journal, seed};
-pub use proxy::Proxy;
+pub use proxy::{Edge, Flow, Proxy};
 pub use schema::{assert_same_schema, assert_schema_restores_to, assert_sequences_not_behind, dump_schema};
 pub use template::{PASSWORD, USER};
 

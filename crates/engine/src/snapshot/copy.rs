@@ -26,6 +26,7 @@ use super::{
     ledger::{self, Entry, Origin, State},
     progress::TableProgress,
 };
+use crate::mutants::{self, Failpoint, Mutant};
 
 /// How often a COPY is looked after.
 const WATCH: Duration = Duration::from_secs(2);
@@ -249,6 +250,18 @@ async fn run(
     part: usize,
 ) -> Result<Copied, Failure> {
     let pages = unit.parts.get(part).copied().unwrap_or(Pages { from: 0, to: None });
+    let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    let entry = |copied: Copied| Entry {
+        table: &unit.table.name,
+        part: number(part),
+        parts: number(unit.parts.len()),
+        snapshot: &context.snapshot,
+        rows: copied.rows,
+        bytes: copied.bytes,
+    };
+    if mutants::is(Mutant::LedgerFirst) {
+        ledger::record(&**target, &context.origin, &entry(Copied::default())).await?;
+    }
     let tx = target.build_transaction().start().await?;
     act_as(tx.client(), context).await?;
     let name = &unit.table.name;
@@ -299,17 +312,13 @@ async fn run(
     if unit.parts.len() == 1 && unit.state != State::Absent {
         ledger::forget(&tx, &context.origin, name).await?;
     }
-    let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-    let entry = Entry {
-        table: name,
-        part: number(part),
-        parts: number(unit.parts.len()),
-        snapshot: &context.snapshot,
-        rows: copied.rows,
-        bytes: copied.bytes,
-    };
-    ledger::record(&tx, &context.origin, &entry).await?;
+    mutants::reached(Failpoint::BeforeLedger);
+    if !mutants::is(Mutant::LedgerFirst) {
+        ledger::record(&tx, &context.origin, &entry(copied)).await?;
+    }
+    mutants::reached(Failpoint::AfterLedger);
     tx.commit().await?;
+    mutants::reached(Failpoint::Copied);
     unit.progress.add_rows(copied.rows);
     Ok(copied)
 }
@@ -359,6 +368,7 @@ async fn transfer(
             chunk.reserve(CHUNK);
             chunk.extend_from_slice(&frame);
         }
+        mutants::reached(Failpoint::MidCopy);
         let sent = sent - chunk.len() as u64;
         counted.bytes += sent;
         unit.progress.add_bytes(sent);

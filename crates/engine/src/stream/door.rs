@@ -14,6 +14,7 @@ use pgstream_postgres::{
 
 use super::{Error, Job};
 use crate::{
+    mutants::{self, Failpoint, Mutant},
     source::slot,
     target::{
         ledger::{self, Ledger},
@@ -70,12 +71,13 @@ pub async fn open(job: &Job, target: &Server) -> Result<(Opened, Writer), Error>
         Some(recorded) => recorded,
         None => first_progress(&client, &source, job, &identity, confirmed).await?,
     };
-    let position = recorded.commit_end;
+    let position = if mutants::is(Mutant::StartAtSlot) { confirmed } else { recorded.commit_end };
     same_history(&mut replication, &identity, &recorded).await?;
-    if confirmed > position {
+    if confirmed > position && !mutants::is(Mutant::SlotAhead) {
         return Err(Error::SlotAhead { slot: job.slot.clone(), confirmed, applied: position });
     }
     let claim = progress::claim(&mut client, &job.slot).await?;
+    mutants::reached(Failpoint::Claimed);
     record_timeline(&client, &claim, identity.timeline).await?;
 
     let opened = open_stream(job, replication, source, position, target_major(&client).await?).await?;
@@ -177,6 +179,7 @@ pub async fn check_publication(source: &Client, publication: &str) -> Result<(),
         .map_err(source.failed("reading pg_publication"))?;
     match found {
         Some(_) => Ok(()),
+        None if mutants::is(Mutant::NoPublication) => Ok(()),
         None => Err(Error::PublicationMissing { publication: publication.to_owned() }),
     }
 }
@@ -202,7 +205,7 @@ async fn first_progress(
 }
 
 async fn same_history(replication: &mut Connection, identity: &Identity, recorded: &Progress) -> Result<(), Error> {
-    if identity.system_identifier != recorded.system_identifier {
+    if identity.system_identifier != recorded.system_identifier && !mutants::is(Mutant::OtherSystem) {
         return Err(Error::OtherSystem {
             expected: recorded.system_identifier.clone(),
             actual: identity.system_identifier.clone(),

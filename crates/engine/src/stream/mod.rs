@@ -49,6 +49,7 @@ use self::{
 };
 pub use self::{error::Error, reader::Limits};
 pub use crate::ddl::plan::Rights;
+use crate::mutants::{self, Failpoint};
 
 /// How often the source is asked how much it has written.
 const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -145,6 +146,7 @@ pub async fn run(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken) 
                     () = cancel.cancelled() => break,
                     () = tokio::time::sleep(wait) => {}
                 }
+                mutants::reached(Failpoint::Reconnecting);
             }
         }
     }

@@ -55,6 +55,7 @@ use self::{
     merge::{ColumnSets, Merged, Version},
 };
 use super::batch::{Kind, Record, RelIndex, Rows};
+use crate::mutants::{self, Mutant};
 
 /// A relation whose net effect is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,7 +270,13 @@ impl Planner {
         };
         keys.truncate(start);
         let entry = &mut entries[index];
+        let before = entry.state;
         entry.state = entry.state.then(operation).ok_or(Reason::Impossible)?;
+        match entry.state {
+            State::Replaced if mutants::is(Mutant::ForgottenDelete) => entry.state = State::Inserted,
+            State::Deleted if mutants::is(Mutant::LostDelete) => entry.state = before,
+            _ => {}
+        }
         match operation {
             Operation::Insert => (entry.version, entry.inserted) = (version, number),
             Operation::Update => entry.version = merged.update(arena, entry.version, record.new),

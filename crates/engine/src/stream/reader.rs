@@ -40,6 +40,7 @@ use super::{
     status::Monitor,
     work::{Applied, Boundary, Chunk, Copying, Ddl, Work},
 };
+use crate::mutants::{self, Failpoint, Mutant};
 
 /// The server drops a silent client after `wal_sender_timeout` (60 s by default).
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -455,10 +456,20 @@ impl Reader {
     }
 
     async fn send_status(&mut self) -> Result<(), Error> {
-        let applied = *self.applied.borrow();
+        let mut applied = *self.applied.borrow();
+        if mutants::is(Mutant::AckBeforeCommit) {
+            (applied.durable, applied.applied) = (self.read_to, self.read_to);
+        }
+        if mutants::is(Mutant::AckInFlight) {
+            applied.durable = applied.durable.max(self.idle_at.unwrap_or(Lsn::ZERO));
+        }
         let ask = self.last_frame.elapsed() > SILENCE;
         self.reply_now = false;
-        Ok(self.stream.status(self.read_to, applied.durable, applied.applied, ask).await?)
+        self.stream.status(self.read_to, applied.durable, applied.applied, ask).await?;
+        if applied.durable > self.start {
+            mutants::reached(Failpoint::Acknowledged);
+        }
+        Ok(())
     }
 
     fn check_silence(&self) -> Result<(), Error> {

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 
 use pgstream_postgres::{Client, Error, Lsn, TableName};
 
+use crate::mutants::{self, Mutant};
+
 /// The steps-table name of a snapshot whose every table, index and constraint is in place.
 pub const COMPLETE: &str = "complete";
 
@@ -52,6 +54,12 @@ impl Snapshot {
     pub fn sees(&self, xid: u32) -> bool {
         let distance = xid.wrapping_sub(self.xmax as u32).cast_signed();
         let Some(full) = self.xmax.checked_add_signed(i64::from(distance)) else { return true };
+        if mutants::is(Mutant::SnapshotOffByOne) {
+            return full + 1 < self.xmax;
+        }
+        if mutants::is(Mutant::RunningSeen) {
+            return full < self.xmax;
+        }
         full < self.xmin || (full < self.xmax && self.in_progress.binary_search(&full).is_err())
     }
 }

@@ -90,6 +90,8 @@ async fn unchanged_toast_stays() {
          UPDATE full_doc SET n = n + 1; DELETE FROM full_doc WHERE id = 3",
     )
     .await;
+    // Rows of an earlier transaction: now nobody but the target has the values.
+    pair.follows("UPDATE doc SET n = n + 1; UPDATE doc SET other = 'short' WHERE id % 5 = 0").await;
 }
 
 #[tokio::test]

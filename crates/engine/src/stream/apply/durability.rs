@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 
 use pgstream_postgres::Lsn;
 
+use crate::mutants::{self, Mutant};
+
 /// Commits that are not known to be flushed.
 #[derive(Debug)]
 pub struct Durability {
@@ -36,7 +38,7 @@ impl Durability {
     /// The target has flushed up to `flushed`. Returns the source position that is durable now.
     pub fn flushed(&mut self, flushed: Lsn) -> Lsn {
         while let Some(&(inserted, source)) = self.waiting.front() {
-            if inserted > flushed {
+            if inserted > flushed && !mutants::is(Mutant::AckBeforeFlush) {
                 break;
             }
             self.durable = source;

@@ -41,7 +41,10 @@ use super::{
     status::{Monitor, RowCounts},
     work::{Applied, Boundary, Chunk, Copying, Ddl, Work},
 };
-use crate::target::progress::{ADVANCE, Claim};
+use crate::{
+    mutants::{self, Failpoint, Mutant},
+    target::progress::{ADVANCE, Claim},
+};
 
 /// How often the target is asked what it has flushed while commits wait. Its WAL writer flushes every 200 ms.
 const DURABILITY_POLL: Duration = Duration::from_millis(100);
@@ -161,6 +164,9 @@ impl Applier {
     }
 
     async fn chunk(&mut self, mut chunk: Chunk) -> Result<(), Error> {
+        if let Some(Boundary::Commit { end }) = chunk.boundary.filter(|_| mutants::is(Mutant::ProgressFirst)) {
+            self.commit(end, None, !self.open).await?;
+        }
         self.tables.announce(std::mem::take(&mut chunk.relations));
         self.load_tables(&chunk).await?;
         let continues = chunk.boundary == Some(Boundary::Open);
@@ -181,6 +187,9 @@ impl Applier {
         match chunk.boundary {
             Some(Boundary::Commit { end }) => self.commit(end, chunk.commit_time, false).await,
             Some(Boundary::Open) | None => {
+                if mutants::is(Mutant::SplitTransaction) {
+                    self.execute("COMMIT; BEGIN; SET CONSTRAINTS ALL DEFERRED").await?;
+                }
                 self.open = true;
                 Ok(())
             }
@@ -253,19 +262,25 @@ impl Applier {
         if alone {
             self.execute("BEGIN").await?;
         }
+        mutants::reached(Failpoint::Applied);
+        if mutants::is(Mutant::ProgressApart) {
+            self.execute("COMMIT; BEGIN").await?;
+        }
         let moved = self
             .client
             .execute(&self.advance, &[&self.claim.slot, &self.claim.epoch, &end, &commit_time])
             .await
             .map_err(failed(&self.client))?;
-        if moved != 1 {
+        if moved != 1 && !mutants::is(Mutant::NoFence) {
             return Err(Error::Fenced { slot: self.claim.slot.clone() });
         }
+        mutants::reached(Failpoint::Advanced);
         let (committed, positions) =
             futures::future::join(self.client.batch_execute("COMMIT"), self.client.query_one(&self.positions, &[]))
                 .await;
         committed.map_err(|error| self.refused_at_commit(error, end))?;
         let positions = positions.map_err(failed(&self.client))?;
+        mutants::reached(Failpoint::Committed);
         self.open = false;
         self.tables.forget_parents();
         self.durability.committed(positions.get(0), end);

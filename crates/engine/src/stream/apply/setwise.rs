@@ -25,7 +25,10 @@ use super::{
     tables::{Loaded, Shape, Tables},
     values::{Column, CopyRows, Form, Value},
 };
-use crate::stream::relation::Key;
+use crate::{
+    mutants::{self, Mutant},
+    stream::relation::Key,
+};
 
 /// From so many rows on COPY beats arrays (measured: 200 to 270 against 125 to 150 thousand rows a second).
 const COPY_ROWS: usize = 1000;
@@ -374,7 +377,7 @@ async fn settle(client: &Client, pipeline: &mut Pipeline<'_, Expected>, down_to:
     while pipeline.len() > down_to {
         let Some((expected, answer)) = pipeline.next().await else { break };
         match answer {
-            Ok(count) if expected.is_none_or(|expected| expected == count) => {}
+            Ok(count) if expected.is_none_or(|expected| expected == count) || mutants::is(Mutant::AnyRowCount) => {}
             Ok(_) => return Err(Doubt::Refused("a statement changed another number of rows".into()).into()),
             Err(error) => return Err(failed(client, error)),
         }

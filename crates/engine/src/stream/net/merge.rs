@@ -5,6 +5,8 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use pgstream_postgres::pgoutput::{Cell, Cells, SavedTuple};
 
+use crate::mutants::{self, Mutant};
+
 /// Where the cells of a net row are.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Version {
@@ -152,6 +154,9 @@ impl ColumnSets {
 
     /// The number of the set of columns that are not [`Cell::Unchanged`].
     pub(super) fn number<'a>(&mut self, cells: impl ExactSizeIterator<Item = Cell<'a>>) -> u32 {
+        if mutants::is(Mutant::UnchangedIsNull) {
+            return Self::ALL;
+        }
         let start = self.words.len();
         self.words.resize(start + cells.len().div_ceil(64), 0);
         let mut all = true;
