@@ -110,6 +110,7 @@ impl Sink {
                     let _uncovered = Plan::new(&ddl.record.changes, rights).map(|plan| plan.statements().count());
                     None
                 }
+                Work::CopyAgain => None,
             };
             self.seen.end = reached.unwrap_or(self.seen.end);
             report.send_modify(|applied| {
