@@ -9,6 +9,7 @@ use crate::replicator::{Done, Pipeline, Replicator};
 fn environment(endpoint: &str) -> Vec<(String, String)> {
     [
         ("AWS_ENDPOINT_URL_RDS", endpoint),
+        ("AWS_ENDPOINT_URL_CLOUDWATCH", endpoint),
         ("AWS_REGION", "eu-west-1"),
         ("AWS_ACCESS_KEY_ID", "AKIATEST"),
         ("AWS_SECRET_ACCESS_KEY", "secret"),
@@ -67,6 +68,8 @@ async fn a_database_on_its_default_group_is_named_provisioned_as_printed_and_fin
     assert_eq!(ids(&found), ["aws.pending_reboot"], "{found:#?}");
     let seen = of_aws(&pipeline.pgstream(&["doctor", "--json"]).await.ends(1));
     assert_eq!(ids(&seen), ["aws.pending_reboot"], "{seen:#?}");
+    let said = found[0]["instances"][0]["found"].as_str().unwrap();
+    assert_eq!(explained(said).await, ["pending_reboot"], "{said}");
     pipeline.pgstream(&["init"]).await.ends(1).says(&["source::wal_level"]);
 
     run_printed(&found[0], &simulator, &["--yes"]).await.ok();
@@ -150,6 +153,67 @@ fn named(server: &Cluster, host: &str) -> String {
     format!("{url}{next}hostaddr=127.0.0.1&sslmode=prefer")
 }
 
+/// What doctor knows of a text.
+async fn explained(text: &str) -> Vec<String> {
+    let known = Replicator::start(&["doctor", "--json", text]).done().await.ok().json();
+    known.as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect()
+}
+
 fn closed_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// What stands in the way beside parameters: each is named while it is there, and not afterwards.
+#[tokio::test]
+async fn what_the_api_says_of_a_source_is_named_until_it_is_over() {
+    let target = cluster().await;
+    for (id, severity, says) in [
+        ("aws.status", "error", "storage-full"),
+        ("aws.blue_green", "warning", "upgrade-17 (AVAILABLE)"),
+        ("aws.maintenance", "notice", "Operating System update"),
+    ] {
+        let simulator = Simulator::start(Options::default()).await.unwrap();
+        let shop = simulator.create_instance(Instance::new("shop")).await.unwrap();
+        let pipeline = between(&shop, &target, &simulator).await;
+        let look = async || of_aws(&pipeline.pgstream(&["check", "--json", "--aws"]).await);
+        assert!(!ids(&look().await).contains(&id), "{id} before");
+        match id {
+            "aws.status" => simulator.set_status("shop", "storage-full"),
+            "aws.blue_green" => simulator.add_blue_green("shop", "upgrade-17", "AVAILABLE"),
+            _ => simulator.add_maintenance("shop", "system-update", "New Operating System update is available"),
+        }
+        let found = look().await;
+        let finding = found.iter().find(|it| it["id"] == id).unwrap_or_else(|| panic!("{id}: {found:#?}"));
+        assert_eq!(finding["severity"], severity, "{finding:#}");
+        assert!(finding["instances"][0]["found"].as_str().unwrap().contains(says), "{finding:#}");
+        if id == "aws.status" {
+            assert!(finding["instances"][0]["fix"].as_str().unwrap().contains("raise its storage"), "{finding:#}");
+            simulator.set_status("shop", "available");
+            assert!(!ids(&look().await).contains(&id), "{id} afterwards");
+        }
+        drop(shop);
+    }
+}
+
+#[tokio::test]
+async fn a_target_without_room_for_the_copy_is_named_with_the_storage_that_it_needs() {
+    let simulator = Simulator::start(Options::default()).await.unwrap();
+    let mut pipeline =
+        Pipeline::new("CREATE TABLE big AS SELECT n, repeat('x', 1000) FROM generate_series(1, 20000) n").await;
+    pipeline.environment(environment(&simulator.endpoint()));
+    for (copy, full) in [
+        (Instance::new("tight").free_storage(1 << 20), true),
+        (Instance::new("growing").free_storage(1 << 20).grows_to_gib(100), false),
+        (Instance::new("roomy"), false),
+    ] {
+        let copy = simulator.create_instance(copy).await.unwrap();
+        pipeline.set("target.postgres.url", copy.url("app"));
+        let found = of_aws(&pipeline.pgstream(&["check", "--json", "--aws"]).await);
+        let finding = found.iter().find(|it| it["id"] == "aws.storage");
+        assert_eq!(finding.is_some(), full, "{found:#?}");
+        if let Some(finding) = finding {
+            let fix = finding["instances"][0]["fix"].as_str().unwrap();
+            assert!(fix.contains("raise its storage to") && fix.contains("--allocated-storage"), "{fix}");
+        }
+    }
 }

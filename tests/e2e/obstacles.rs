@@ -1,9 +1,13 @@
 //! One row for each obstacle: it is made on real servers, `check` names it, the command that hits it fails with its diagnosis,
 //! what was printed as its fix is done as printed, and then the command succeeds.
 
+mod clock;
+mod complete;
 mod mending;
 mod rights;
+mod said;
 mod settings;
+mod ways;
 
 use pgstream_testkit::{Cluster, Stop};
 use serde_json::Value;

@@ -204,7 +204,10 @@ impl Failure {
 
     /// What is known of it: by SQLSTATE and text for errors of servers, else by its code.
     fn diagnosis(&self, code: Option<&str>, causes: &[String]) -> Option<Explanation> {
-        let text = [&[self.to_string()], causes].concat().join("\n");
+        // What a server said to `init` is among its problems.
+        let problems = self.related().into_iter().flatten().map(ToString::to_string);
+        let said = problems.filter(|problem| problem.contains("(SQLSTATE ")).collect::<Vec<_>>();
+        let text = [&[self.to_string()], causes, &said].concat().join("\n");
         pgstream_doctor::diagnose(&text, code)
     }
 

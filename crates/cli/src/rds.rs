@@ -55,6 +55,8 @@ async fn ask(
     };
     let needed = needs.bytes;
     let database = Database::new(&aws, named, end).with_server(Some(server.clone())).with_needs(needs);
+    // Free storage is compared with what comes: nothing comes to a source.
+    let database = if side == Side::Target { database.with_metrics(&aws) } else { database };
     Ok((Box::pin(database.plan(Direction::Forth)).await?, needed))
 }
 
@@ -108,7 +110,9 @@ fn judge(side: Side, plan: &Plan, needed: Option<i64>, needs_logical: bool) -> V
         let what = format!("due for {}: {}", it.id, it.maintenance.join(", "));
         found(Rds::Maintenance, what, "see Maintenance & backups in the RDS console".to_owned());
     }
-    if let Some(what) = short_of_room(plan, needed) {
+    if let Some(room) = it.room().filter(|room| !room.good) {
+        found(Rds::Storage, format!("of {}: {}", it.id, room.detail), room.fix.unwrap_or_default());
+    } else if let Some(what) = short_of_room(plan, needed) {
         let fix = format!(
             "aws rds modify-db-instance --db-instance-identifier {} --allocated-storage GIB --apply-immediately, or storage autoscaling",
             it.id

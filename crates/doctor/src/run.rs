@@ -8,7 +8,9 @@ use pgstream_postgres::{Client, Error, Server, Session, quote_ident};
 use crate::{
     catalogue,
     check::{Ask, Category, Check, Comparison, Severity, Side, Wrong},
-    endpoint, machine,
+    endpoint,
+    explain::diagnose,
+    machine,
     plan::Plan,
     report::{Finding, Instance, Report},
 };
@@ -218,6 +220,8 @@ fn finding(plan: &Plan, check: &Check, answer: Result<Vec<Instance>, Error>) -> 
     Some(Finding { id, category: check.category, side: check.side, severity, why, instances })
 }
 
+/// What the error advises by itself, else what is known of it.
 fn remedy(error: &Error) -> String {
-    error.remedy().map(|remedy| remedy.into_owned()).unwrap_or_default()
+    let known = || diagnose(&error.to_string(), None).map(|known| known.fix.into());
+    error.remedy().or_else(known).unwrap_or_default().into_owned()
 }

@@ -29,7 +29,8 @@ fn of_preparing() -> Vec<Obstacle> {
     let init = |id, mend| Obstacle::new(id, "init", "preparing-the-source-init-and-destroy", mend);
     vec![
         init("source::create_privilege", Mend::Printed).source("REVOKE CREATE ON DATABASE app FROM reader"),
-        init("source::replication_privilege", Mend::Printed).source("ALTER ROLE reader NOREPLICATION"),
+        Obstacle::new("source::replication_privilege", "init", "replication_permission", Mend::Printed)
+            .source("ALTER ROLE reader NOREPLICATION"),
         init("source::replica_identity", Mend::PrintedWith("source::publish_privilege")).source(
             "CREATE ROLE another; CREATE TABLE keyless (a int); ALTER TABLE keyless OWNER TO another; GRANT SELECT ON keyless TO reader",
         ),

@@ -31,12 +31,7 @@ async fn settings_of_the_source_are_named_and_mended() {
         ),
         (
             with(&[("max_wal_senders", "0")]),
-            Obstacle::new(
-                "replication.free_sender",
-                "init",
-                "preparing-the-source-init-and-destroy",
-                Mend::PrintedAndRestart,
-            ),
+            Obstacle::new("replication.free_sender", "init", "no_free_sender", Mend::PrintedAndRestart),
         ),
     ] {
         let (source, target) = pgstream_testkit::pair_with(settings, Cluster::builder()).await;

@@ -1,6 +1,6 @@
 //! All checks that ask a server, by the side that they ask.
 //!
-//! To add one: a `Check` in the list of its side, a test in `tests/checks.rs` that makes the condition, and its paragraph in
+//! To add one: a `Check` in the list of its side, a row of `tests/e2e/obstacles` that makes the condition, and its paragraph in
 //! docs/checks.md (`UPDATE_DOCS=1 cargo nextest run -p pgstream-doctor reference`).
 
 mod both;

@@ -57,6 +57,8 @@ struct Facts {
     rds: bool,
     /// `rds.logical_replication`, where there is such a thing.
     rds_logical: Option<String>,
+    /// Roles whose membership would be all rights on the server: nobody is advised to grant them.
+    too_mighty: Vec<String>,
     slots_used: i64,
     slots_max: i64,
     may_create: bool,
@@ -182,7 +184,9 @@ async fn facts(client: &Client) -> Result<Facts, Error> {
                     coalesce((SELECT bool_and(has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE'))
                               FILTER (WHERE relname = 'replica_identities')
                               FROM pg_class c WHERE relnamespace = to_regnamespace('pgstream')), true),
-                    to_regrole('rds_replication') IS NOT NULL",
+                    to_regrole('rds_replication') IS NOT NULL,
+                    (SELECT coalesce(array_agg(rolname::text), '{}') FROM pg_roles
+                     WHERE rolsuper OR rolname IN ('rds_superuser', 'rdsadmin'))",
             &[],
         )
         .await
@@ -199,6 +203,7 @@ async fn facts(client: &Client) -> Result<Facts, Error> {
         may_record_slots: row.get(8),
         may_record_identities: row.get(9),
         rds: row.get(10),
+        too_mighty: row.get(11),
         system_identifier: None,
     })
 }
@@ -209,12 +214,15 @@ async fn probe(server: &Server, facts: &Facts) -> Result<String, Box<Problem>> {
     identify.await.map(|identity| identity.system_identifier).map_err(|error| {
         let role = pgstream_postgres::quote_ident(&facts.role);
         let fix = if !error.is_permission_denied() {
+            // A login that is refused, a pooler, no WAL sender: granting more to the role mends none of them.
             let help = miette::Diagnostic::help(&error).map(|help| help.to_string());
-            format!(
-                "on RDS and Aurora: `GRANT rds_replication TO {role}`; elsewhere: `ALTER ROLE {role} REPLICATION` and a pg_hba.conf \
-                 line for it{}",
-                help.map(|help| format!(". For this error: {help}")).unwrap_or_default()
-            )
+            match (help, error.sqlstate().is_some_and(|state| state.starts_with("28"))) {
+                (Some(help), false) => help,
+                (help, _) => format!(
+                    "a pg_hba.conf line that lets {role} in for `replication`{}",
+                    help.map(|help| format!(". For this error: {help}")).unwrap_or_default()
+                ),
+            }
         } else if facts.rds {
             format!("GRANT rds_replication TO {role};")
         } else {
@@ -239,6 +247,10 @@ fn wal_level_problems(facts: &Facts, problems: &mut Vec<Problem>) {
         Some(_) => {
             "set rds.logical_replication = 1 in a custom parameter group (on Aurora: the cluster parameter group), attach it \
              and reboot the writer"
+        }
+        // Parameters of RDS cannot be set by SQL, whatever its catalog shows.
+        None if facts.rds => {
+            "set rds.logical_replication = 1 in a custom parameter group and reboot: `pgstream-aws provision apply` does both"
         }
         None => "ALTER SYSTEM SET wal_level = logical; then restart the server",
     };
@@ -291,7 +303,7 @@ fn ownership_problems(facts: &Facts, plan: &publication::Plan, keyless: &[Table]
             ),
             format!(
                 "{} -- or, as the owner of each: {} Or leave the tables out with `modifiers.filter.exclude_tables`",
-                memberships(&foreign, &facts.role),
+                memberships(&foreign, facts),
                 sql.join(" ")
             ),
         ));
@@ -304,7 +316,7 @@ fn ownership_problems(facts: &Facts, plan: &publication::Plan, keyless: &[Table]
         problems.push(Problem::new(
             "source::publish_privilege",
             format!("only their owner can publish these tables, and role {} is not: {}", facts.role, named(&foreign)),
-            format!("{} -- or run init as a role that may publish all tables", memberships(&foreign, &facts.role)),
+            format!("{} -- or run init as a role that may publish all tables", memberships(&foreign, facts)),
         ));
     }
     if let publication::Plan::Update { found, add } = plan
@@ -329,12 +341,17 @@ fn named(tables: &[&Table]) -> String {
     list(&tables.iter().map(|table| format!("{} (owner {})", table.name, table.owner)).collect::<Vec<_>>())
 }
 
-/// The statements that let the role act for the owners of these tables.
-fn memberships(tables: &[&Table], role: &str) -> String {
+/// The statements that let the role act for the owners of these tables, and what is left where that would be too much.
+fn memberships(tables: &[&Table], facts: &Facts) -> String {
     let owners: BTreeSet<&str> = tables.iter().map(|table| table.owner.as_str()).collect();
-    let role = pgstream_postgres::quote_ident(role);
-    let grants = owners.iter().map(|owner| format!("GRANT {} TO {role};", pgstream_postgres::quote_ident(owner)));
-    grants.collect::<Vec<_>>().join(" ")
+    let role = pgstream_postgres::quote_ident(&facts.role);
+    let (mighty, plain): (Vec<&str>, Vec<&str>) =
+        owners.into_iter().partition(|owner| facts.too_mighty.iter().any(|mighty| mighty == owner));
+    let grants = plain.iter().map(|owner| format!("GRANT {} TO {role};", pgstream_postgres::quote_ident(owner)));
+    let left = mighty.iter().map(|owner| {
+        format!("run init as {owner}, or give its tables to another owner: membership in it would be all rights on the server")
+    });
+    grants.chain(left).collect::<Vec<_>>().join(" ")
 }
 
 /// Users hand some of our tables to another role; it needs these two as well once it has something to record.

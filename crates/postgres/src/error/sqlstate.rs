@@ -94,7 +94,13 @@ const TABLE: &[(&str, Class, Option<&str>)] = &[
             "the disk of the server is full: enlarge the storage; a stalled replication slot keeps WAL (`pgstream-aws status`)",
         ),
     ),
-    ("53300", Transient, Some("the server has no connection left: raise `max_connections` or lower the workers")),
+    (
+        "53300",
+        Transient,
+        Some(
+            "the server has no connection left: raise `max_connections` (for replication `max_wal_senders`) or lower the workers",
+        ),
+    ),
     (
         "53400",
         Setup,
