@@ -100,6 +100,8 @@ pub struct TargetColumn {
     pub identity_always: bool,
     /// Computed by the target itself: never written.
     pub generated: bool,
+    /// The equality by which unique indexes know the type, as SQL: that of an extension lies in a schema of its own.
+    pub equals: String,
 }
 
 /// A target table, its columns in the order of the source's tuples.
@@ -131,6 +133,7 @@ struct CatalogColumn {
     identity_always: bool,
     generated: bool,
     needs_value: bool,
+    equals: String,
 }
 
 impl TargetTable {
@@ -186,7 +189,15 @@ async fn catalog_columns(client: &Client, oid: u32) -> Result<Vec<CatalogColumn>
             "SELECT a.attname::text, a.atttypid, format_type(a.atttypid, -1), a.atttypmod,
                     base.oid, bn.nspname::text, base.typname::text, t.typarray, base.typcategory = 'A',
                     a.attidentity = 'a', a.attgenerated <> '',
-                    a.attnotnull AND NOT a.atthasdef AND a.attidentity = ''
+                    a.attnotnull AND NOT a.atthasdef AND a.attidentity = '',
+                    (SELECT format('OPERATOR(%I.%s)', o_n.nspname, o.oprname)
+                       FROM pg_opclass c
+                       JOIN pg_am m ON m.oid = c.opcmethod AND m.amname = 'btree'
+                       JOIN pg_amop p ON p.amopfamily = c.opcfamily AND p.amopstrategy = 3
+                                     AND p.amoplefttype = base.oid AND p.amoprighttype = base.oid
+                       JOIN pg_operator o ON o.oid = p.amopopr
+                       JOIN pg_namespace o_n ON o_n.oid = o.oprnamespace
+                      WHERE c.opcintype = base.oid AND c.opcdefault AND o_n.nspname <> 'pg_catalog')
                FROM pg_attribute a
                JOIN pg_type t ON t.oid = a.atttypid
                CROSS JOIN LATERAL (
@@ -216,6 +227,7 @@ async fn catalog_columns(client: &Client, oid: u32) -> Result<Vec<CatalogColumn>
             identity_always: row.get(9),
             generated: row.get(10),
             needs_value: row.get(11),
+            equals: row.get::<_, Option<String>>(12).unwrap_or_else(|| "=".to_owned()),
         })
         .collect())
 }
@@ -257,6 +269,7 @@ fn match_columns<'a>(
             is_array: found.is_array,
             identity_always: found.identity_always,
             generated: found.generated,
+            equals: found.equals.clone(),
         });
     }
     for extra in catalog.iter().filter(|c| c.needs_value && !source.columns.iter().any(|s| s.name == c.name)) {

@@ -179,8 +179,6 @@ async fn add(
             format!("{}::{sql}", pgstream_postgres::quote_literal(&text))
         }));
     }
-    // Not by themselves: their `=` is not in pg_catalog, which sessions that apply look in alone.
-    let is_elsewhere = ["hstore", "ltree"].contains(&sql.as_str());
     let literal = pgstream_postgres::quote_literal(&sql);
     let is_key = here
         .scalar::<bool>(&format!(
@@ -195,7 +193,7 @@ async fn add(
                               AND castmethod = 'b' AND castcontext = 'i' AND type.typname IN ('varchar'))))"
         ))
         .await;
-    subjects.push(Subject { number: subjects.len(), is_key: is_key && !is_elsewhere, sql, values });
+    subjects.push(Subject { number: subjects.len(), is_key, sql, values });
 }
 
 fn copy_of(pair: &Pair) -> snapshot::Job {

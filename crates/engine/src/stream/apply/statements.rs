@@ -3,7 +3,10 @@
 //! Set-wise ones take one array a column; values in text form come as `text[]` and are cast, which works for every
 //! type. Row-wise ones take one parameter a column.
 
-use super::{super::relation::TargetTable, values::Form};
+use super::{
+    super::relation::{TargetColumn, TargetTable},
+    values::Form,
+};
 
 /// A column of a set-wise statement: its index in the table, and the form of its values.
 pub type Sent = (usize, Form);
@@ -149,7 +152,7 @@ impl Find {
                 .iter()
                 .enumerate()
                 // A composite would be taken for an anonymous one, which has no text form.
-                .map(|(n, &i)| format!("t.{} = {}", table.columns[i].ident, parameter(n, i)))
+                .map(|(n, &i)| equal(&table.columns[i], &parameter(n, i)))
                 .collect::<Vec<_>>()
                 .join(" AND "),
             Self::Image(columns) => {
@@ -195,10 +198,10 @@ fn values(table: &TargetTable, sent: &[Sent]) -> Vec<String> {
         .collect()
 }
 
+fn equal(column: &TargetColumn, value: &str) -> String {
+    format!("t.{} {} {value}", column.ident, column.equals)
+}
+
 fn matches(table: &TargetTable, keys: &[Sent], values: &[String]) -> String {
-    keys.iter()
-        .zip(values)
-        .map(|(&(i, _), value)| format!("t.{} = {value}", table.columns[i].ident))
-        .collect::<Vec<_>>()
-        .join(" AND ")
+    keys.iter().zip(values).map(|(&(i, _), value)| equal(&table.columns[i], value)).collect::<Vec<_>>().join(" AND ")
 }
