@@ -19,7 +19,7 @@ const MARGIN: i64 = 60;
 
 async fn near_the_end(schema: &str) -> Pipeline {
     let (source, target) = pgstream_testkit::pair().await;
-    source.near_the_end_of_an_epoch(3000).await;
+    source.near_the_end_of_an_epoch(40_000).await;
     let pipeline = Pipeline::between(source, target, schema).await;
     pipeline.pgstream(&["init"]).await.ok();
     pipeline
@@ -32,13 +32,18 @@ async fn next(here: &Client) -> i64 {
 
 /// Uses ids up until this one.
 async fn burn(here: &Client, until: i64) {
-    while next(here).await < until {
+    loop {
+        let left = until - next(here).await;
+        if left <= 0 {
+            return;
+        }
         // A subtransaction that writes has an id, a rolled back one, too.
-        here.batch(
+        here.batch(&format!(
             "BEGIN; CREATE TEMP TABLE burnt (n int) ON COMMIT DROP;
-             DO $$ BEGIN FOR i IN 1..20 LOOP BEGIN INSERT INTO burnt VALUES (i); EXCEPTION WHEN division_by_zero THEN END; END LOOP; END $$;
+             DO $$ BEGIN FOR i IN 1..{} LOOP BEGIN INSERT INTO burnt VALUES (i); EXCEPTION WHEN division_by_zero THEN END; END LOOP; END $$;
              ROLLBACK",
-        )
+            left.clamp(1, 1000),
+        ))
         .await;
     }
 }

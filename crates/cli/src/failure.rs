@@ -179,6 +179,8 @@ impl Failure {
         for cause in causes {
             eprintln!("  because: {cause}");
         }
+        // Statements written for what is there are exact, a page's are general.
+        let exact = matches!(self, Self::Denied(_)) || problems.iter().any(|problem| problem.help().is_some());
         for problem in problems {
             let code = problem.code().map(|code| format!("[{code}] ")).unwrap_or_default();
             eprintln!("  {} {code}{problem}", style("-").red().for_stderr());
@@ -194,8 +196,7 @@ impl Failure {
         let known_by_code = code.as_deref().is_some_and(|code| code.starts_with(diagnosis.id));
         if !known_by_code || !advised {
             eprintln!("  {} {} [{}]", style("cause:").cyan().for_stderr(), diagnosis.cause, diagnosis.id);
-            // The statements above are exact.
-            if !matches!(self, Self::Denied(_)) {
+            if !exact {
                 eprintln!("  {} {}", style("fix:").cyan().for_stderr(), diagnosis.fix);
             }
         }
