@@ -186,12 +186,18 @@ pub(crate) async fn still_held(session: &Client, server: &Server, snapshot: &Sna
 /// A session of its own inside the shared snapshot.
 pub(crate) async fn import(server: &Server, session: &Session, snapshot: &Snapshot) -> Result<Client, Error> {
     let client = server.connect(session).await?;
+    enter(&client, server, snapshot).await?;
+    Ok(client)
+}
+
+/// Brings a session into the shared snapshot.
+pub(crate) async fn enter(client: &Client, server: &Server, snapshot: &Snapshot) -> Result<(), Error> {
     let sql = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
         pgstream_postgres::quote_literal(&snapshot.id)
     );
     match client.batch_execute(&sql).await {
-        Ok(()) => Ok(client),
+        Ok(()) => Ok(()),
         Err(error) if ended(&error) => Err(Error::SnapshotGone { server: server.to_string() }),
         Err(error) => Err(client.failed("importing the snapshot")(error).into()),
     }
