@@ -23,7 +23,7 @@ use super::{
     copy::{self, Copied, Unit},
     exporter::Exporter,
     progress::Event,
-    rounds::{self, Claim, Node, PartId, Terms},
+    rounds::{self, Node, PartId, Terms},
     take::{Reader, Taken, take},
     workers::Run,
 };
@@ -228,14 +228,10 @@ impl Offer {
         self.reading.spawn(async move {
             let mut target = lanes.target.connect(&lanes.copy_session).await?;
             rounds::mark(&target, &context.origin).await?;
-            let known = |claim: &Claim| {
-                let unit = usize::try_from(claim.unit).ok().and_then(|at| units.get(at));
-                unit.cloned().ok_or_else(|| Error::Worker(format!("unit {} is not known", claim.unit)))
-            };
             loop {
                 let (_one_at_a_time, reader) = exporter.reader().await;
-                let reader = Reader::Exporter(reader);
-                match take(&context, reader, &mut target, round, rounds::BEGINNING, known).await? {
+                let reader = Reader::Exporter(reader, &units);
+                match take(&context, reader, &mut target, round, rounds::BEGINNING).await? {
                     Taken::Part(claim, _) => tracing::info!(
                         table = %claim.table, part = claim.part,
                         "read by the coordinator: a statement on the source waits to change this table"

@@ -21,6 +21,7 @@ mod finish;
 #[doc(hidden)]
 pub mod hostile;
 mod ledger;
+mod offered;
 mod plan;
 mod prepare;
 mod progress;

@@ -24,7 +24,7 @@ use tokio_postgres::{GenericClient, Transaction};
 
 use super::{
     Error,
-    catalog::Format,
+    catalog::{Format, Kind},
     copy::{Copied, Merge, Pages, Part, Unit, Write},
     exporter::Snapshot,
     ledger::{self, Origin, State},
@@ -266,7 +266,7 @@ pub(crate) async fn publish(
                 .collect();
             json!({
                 "unit": at, "schema_name": unit.table.name.schema, "table_name": unit.table.name.name,
-                "parts": unit.parts.len(), "format": unit.format.keyword(), "write": write, "key_columns": key,
+                "parts": unit.parts.len(), "root": unit.table.kind == Kind::Root, "format": unit.format.keyword(), "write": write, "key_columns": key,
                 "set_columns": set, "again": unit.state != State::Absent && unit.parts.len() == 1, "parents": parents,
                 "pages": unit.parts.iter().map(|pages| json!([pages.from, pages.to])).collect::<Vec<_>>(),
             })
@@ -311,12 +311,12 @@ pub(crate) async fn publish(
 const PUBLISH: &str = "
     WITH described AS (
         SELECT * FROM jsonb_to_recordset($2::text::jsonb) AS d (
-            unit integer, schema_name text, table_name text, parts integer, format text, write text, key_columns text[],
+            unit integer, schema_name text, table_name text, parts integer, root boolean, format text, write text, key_columns text[],
             set_columns text[], again boolean, parents integer[], pages jsonb)
     ), units AS (
         INSERT INTO pgstream.snapshot_units
-            (round, unit, schema_name, table_name, parts, format, write, key_columns, set_columns, again, parents)
-        SELECT $1, unit, schema_name, table_name, parts, format, write, key_columns, set_columns, again, parents
+            (round, unit, schema_name, table_name, parts, root, format, write, key_columns, set_columns, again, parents)
+        SELECT $1, unit, schema_name, table_name, parts, root, format, write, key_columns, set_columns, again, parents
         FROM described
     )
     INSERT INTO pgstream.snapshot_parts (round, unit, part, from_page, to_page)
@@ -337,6 +337,7 @@ pub(crate) struct Claim {
     pub(crate) unit: i32,
     pub(crate) part: i32,
     pub(crate) table: TableName,
+    pub(crate) kind: Kind,
     pub(crate) format: Format,
     pub(crate) write: Write,
     pub(crate) state: State,
@@ -371,7 +372,7 @@ const CLAIM: &str = "
         ORDER BY c.unit, c.part LIMIT 1 FOR UPDATE OF c SKIP LOCKED)
       AND u.round = p.round AND u.unit = p.unit
     RETURNING p.unit, p.part, u.schema_name, u.table_name, u.format, u.write, u.key_columns, u.set_columns, u.again,
-              u.parts, p.from_page, p.to_page";
+              u.parts, p.from_page, p.to_page, u.root";
 
 /// Where in the order of parts to look on; before the first one.
 pub(crate) const BEGINNING: (i32, i32) = (-1, -1);
@@ -389,6 +390,7 @@ pub(crate) async fn claim(
         unit: row.get(0),
         part: row.get(1),
         table: TableName::new(row.get::<_, String>(2), row.get::<_, String>(3)),
+        kind: if row.get(12) { Kind::Root } else { Kind::Plain },
         format: if row.get::<_, &str>(4) == Format::Binary.keyword() { Format::Binary } else { Format::Text },
         write: match row.get(5) {
             "fresh" => Write::Fresh,

@@ -7,29 +7,60 @@
 
 use std::sync::Arc;
 
-use pgstream_postgres::{Client, Server};
+use pgstream_postgres::Client;
+use tokio::sync::OnceCell;
 
 use super::{
-    Error,
+    Error, Job,
     copy::{self, Context, Copied, Failure, Unit},
-    exporter,
+    exporter, offered,
+    progress::TableProgress,
     rounds::{self, Claim},
 };
 
 /// Who reads the rows.
 #[derive(Clone, Copy)]
 pub(crate) enum Reader<'a> {
-    /// A session that imported the snapshot: it must be able to lock the table while the exporter's lock is there.
-    Importer(&'a Client, &'a Server),
-    /// The session that has all locks.
-    Exporter(&'a Client),
+    /// A session of a worker that imported the snapshot: it must be able to lock the table while the exporter's lock is
+    /// there, and reads what its own configuration lets it.
+    Importer(&'a Client, &'a Job),
+    /// The session that has all locks, and the units of the round.
+    Exporter(&'a Client, &'a [Arc<Unit>]),
 }
 
 impl Reader<'_> {
     fn client(&self) -> &Client {
         match self {
-            Self::Importer(client, _) | Self::Exporter(client) => client,
+            Self::Importer(client, _) | Self::Exporter(client, _) => client,
         }
+    }
+
+    /// How the claimed table is copied. None when this session cannot lock it now.
+    async fn unit(&self, context: &Context, claim: &Claim) -> Result<Option<Arc<Unit>>, Error> {
+        let (source, job) = match self {
+            Self::Importer(source, job) => (source, job),
+            Self::Exporter(_, units) => {
+                let unit = usize::try_from(claim.unit).ok().and_then(|at| units.get(at));
+                let unknown = || Error::Worker(format!("unit {} is not known", claim.unit));
+                return Ok(Some(unit.cloned().ok_or_else(unknown)?));
+            }
+        };
+        if !exporter::can_read(source, &claim.table, claim.kind).await? {
+            return Ok(None);
+        }
+        exporter::still_held(source, &job.source, &context.snapshot).await?;
+        let (filter, publication) = (&job.settings.tables, job.publication.as_deref());
+        let table = offered::read(source, &claim.table, claim.kind, filter, publication).await?;
+        let progress = Arc::new(TableProgress::new(table.name.clone(), 0));
+        Ok(Some(Arc::new(Unit {
+            table,
+            format: claim.format,
+            write: claim.write.clone(),
+            state: claim.state,
+            parts: Vec::new(),
+            progress,
+            cleared: OnceCell::new(),
+        })))
     }
 }
 
@@ -49,23 +80,15 @@ enum Refused {
     Other(Error),
 }
 
-impl From<Error> for Refused {
-    fn from(error: Error) -> Self {
-        Self::Other(error)
-    }
-}
-
-/// Copies the next part behind `after` that nobody has. `unit`: how the claimed table is copied. Not cancel-safe: after
-/// dropping it, drop both sessions.
+/// Copies the next part behind `after` that nobody has. Not cancel-safe: after dropping it, drop both sessions.
 pub(crate) async fn take(
     context: &Context,
     reader: Reader<'_>,
     target: &mut Client,
     round: i64,
     after: (i32, i32),
-    unit: impl Fn(&Claim) -> Result<Arc<Unit>, Error>,
 ) -> Result<Taken, Error> {
-    match attempt(context, reader, target, round, after, unit).await {
+    match attempt(context, reader, target, round, after).await {
         Ok((None, _)) => Ok(Taken::Nothing),
         Ok((Some(claim), Some(copied))) => Ok(Taken::Part(claim, copied)),
         Ok((Some(claim), None)) => {
@@ -84,24 +107,18 @@ async fn attempt(
     target: &mut Client,
     round: i64,
     after: (i32, i32),
-    unit: impl Fn(&Claim) -> Result<Arc<Unit>, Error>,
 ) -> Result<(Option<Claim>, Option<Copied>), Refused> {
     let tx = target.build_transaction().start().await.map_err(Refused::Claiming)?;
-    let locked_out = matches!(reader, Reader::Exporter(_));
+    let locked_out = matches!(reader, Reader::Exporter(..));
     let Some(claim) = rounds::claim(&tx, round, after, locked_out).await.map_err(Refused::Claiming)? else {
         tx.rollback().await.map_err(Refused::Claiming)?;
         return Ok((None, None));
     };
-    let unit = unit(&claim)?;
-    if let Reader::Importer(source, server) = reader {
-        if !exporter::can_read(source, &unit.table).await? {
-            tx.rollback().await.map_err(Refused::Claiming)?;
-            return Ok((Some(claim), None));
-        }
-        exporter::still_held(source, server, &context.snapshot).await?;
-    }
-    let copied = copy::fill(context, reader.client(), tx, &unit, claim.as_part()).await;
-    match copied {
+    let Some(unit) = reader.unit(context, &claim).await.map_err(Refused::Other)? else {
+        tx.rollback().await.map_err(Refused::Claiming)?;
+        return Ok((Some(claim), None));
+    };
+    match copy::fill(context, reader.client(), tx, &unit, claim.as_part()).await {
         Ok(copied) => Ok((Some(claim), Some(copied))),
         Err(failure) => Err(Refused::Copying(failure, unit)),
     }

@@ -8,22 +8,19 @@
 //! A worker writes nothing but rows and what goes with them in their transaction. It can die anywhere.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use pgstream_postgres::{Client, Server, TableName};
-use tokio::{sync::OnceCell, task::JoinSet, time::MissedTickBehavior};
+use pgstream_postgres::{Client, Server};
+use tokio::{task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Error, Job, LedgerSource,
-    catalog::{self, Table},
-    copy::{Context, Unit, Watch},
+    copy::{Context, Watch},
     database, exporter,
-    progress::TableProgress,
-    rounds::{self, BEGINNING, Claim, Node, Round, Standing},
+    rounds::{self, BEGINNING, Node, Round, Standing},
     run::{copy_session, patient, session},
     take::{Reader, Taken, take},
     workers::{pause, tries},
@@ -185,7 +182,6 @@ impl Worker {
             context,
             target: server.clone(),
             target_major,
-            tables: OnceCell::new(),
         });
         let at_source = self.job.settings.max_connections.get();
         let at_target = self.job.target_settings.max_connections.get().saturating_sub(CONTROL).max(1);
@@ -242,8 +238,6 @@ struct Shared {
     context: Context,
     target: Server,
     target_major: u32,
-    /// Read on the source, under the snapshot, by the first lane that is there.
-    tables: OnceCell<HashMap<TableName, Table>>,
 }
 
 struct Sessions {
@@ -295,10 +289,8 @@ impl Shared {
             Some(sessions) => sessions,
             None => self.open().await?,
         };
-        let tables = self.tables.get_or_try_init(|| self.read_tables(&sessions.source)).await?;
-        let reader = Reader::Importer(&sessions.source, &self.job.source);
-        let unit = |claim: &Claim| unit(tables, claim);
-        let taken = take(&self.context, reader, &mut sessions.target, self.round.id, after, unit).await?;
+        let reader = Reader::Importer(&sessions.source, &self.job);
+        let taken = take(&self.context, reader, &mut sessions.target, self.round.id, after).await?;
         let over = matches!(taken, Taken::Nothing) && !rounds::has_parts(&sessions.target, self.round.id).await?;
         *lane = Some(sessions);
         Ok((!over).then_some(taken))
@@ -317,28 +309,4 @@ impl Shared {
         rounds::mark(&target, &self.context.origin).await?;
         Ok(Sessions { source, target })
     }
-
-    /// What this worker's own configuration lets it read.
-    async fn read_tables(&self, source: &Client) -> Result<HashMap<TableName, Table>, Error> {
-        let major = source.major_version().await?;
-        let (filter, publication) = (&self.job.settings.tables, self.job.publication.as_deref());
-        let tables = catalog::tables(source, major, filter, publication).await?;
-        Ok(tables.copied.into_iter().map(|table| (table.name.clone(), table)).collect())
-    }
-}
-
-fn unit(tables: &HashMap<TableName, Table>, claim: &Claim) -> Result<Arc<Unit>, Error> {
-    let Some(table) = tables.get(&claim.table) else {
-        return Err(Error::WorkerDiffers { table: claim.table.to_string() });
-    };
-    let progress = Arc::new(TableProgress::new(table.name.clone(), table.bytes));
-    Ok(Arc::new(Unit {
-        table: table.clone(),
-        format: claim.format,
-        write: claim.write.clone(),
-        state: claim.state,
-        parts: Vec::new(),
-        progress,
-        cleared: OnceCell::new(),
-    }))
 }

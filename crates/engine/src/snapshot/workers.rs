@@ -450,7 +450,7 @@ async fn copy_once(
         Some(session) => session,
         None => Box::new(lanes.target.connect(&lanes.copy_session).await?),
     };
-    let copied = if exporter::can_read(&source, &unit.table).await? {
+    let copied = if exporter::can_read(&source, &unit.table.name, unit.table.kind).await? {
         exporter::still_held(&source, &lanes.source, &context.snapshot).await?;
         copy::part(context, &source, &mut target, unit, part).await?
     } else {

@@ -32,6 +32,8 @@ CREATE TABLE pgstream.snapshot_units (
     schema_name        text        NOT NULL,
     table_name         text        NOT NULL,
     parts              integer     NOT NULL,
+    -- a partitioned table that is copied as a whole
+    root               boolean     NOT NULL,
     format             text        NOT NULL CHECK (format IN ('binary', 'text')),
     write              text        NOT NULL CHECK (write IN ('fresh', 'append', 'keep', 'replace')),
     key_columns        text[]      NOT NULL,
