@@ -131,7 +131,9 @@ impl Applier {
                 biased;
                 work = todo.recv() => match work {
                     Some(Work::Chunk(chunk)) => {
+                        let began = Instant::now();
                         self.chunk(*chunk).await?;
+                        self.monitor.applied_in(began.elapsed());
                         self.report.send_modify(|applied| applied.done += 1);
                     }
                     Some(Work::Ddl(ddl)) => {
@@ -209,6 +211,7 @@ impl Applier {
             return Err(error);
         }
         self.tables.unload();
+        self.monitor.schema_changed();
         Ok(())
     }
 
