@@ -17,7 +17,6 @@ mod doctor;
 mod epochs;
 mod existing;
 mod fargate;
-mod function;
 mod gate;
 mod grants;
 mod handover;

@@ -86,7 +86,11 @@ async fn cloudwatch_is_given_what_was_seen_and_free_storage_says_when_the_disk_i
     pipeline.environment(emulator.environment());
     let instance = ("DBInstanceIdentifier", "shop-1");
     emulator.put_metric("AWS/RDS", "FreeStorageSpace", instance, 5e9).await;
-    pipeline.pgstream(&["monitor", "--to", "cloudwatch", "--rds-instance", "shop-1"]).await.ends(1).says(&["published"]);
+    pipeline
+        .pgstream(&["monitor", "--to", "cloudwatch", "--rds-instance", "shop-1"])
+        .await
+        .ends(1)
+        .says(&["published"]);
     assert_eq!(emulator.metric("pgstream-aws", "Up", &OF, "Minimum").await, [1.0]);
     assert_eq!(emulator.metric("pgstream-aws", "SlotActive", &OF, "Maximum").await, [0.0]);
     assert_eq!(emulator.metric("pgstream-aws", "FreeStorageBytes", &OF, "Minimum").await, [5e9]);

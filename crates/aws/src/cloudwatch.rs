@@ -36,7 +36,6 @@ use aws_smithy_xml::decode::{Document, ScopedDecoder, XmlDecodeError, try_data};
 use aws_types::{SdkConfig, service_config::ServiceConfigKey};
 
 pub use self::put::Datum;
-pub(crate) use self::storage::Datapoint;
 use crate::{
     client::{Aws, is_whole},
     error::{Call, Error},

@@ -23,7 +23,7 @@ pub struct Metrics {
 
 enum Way {
     Emf,
-    CloudWatch(Aws),
+    CloudWatch(Box<Aws>),
 }
 
 impl Metrics {
@@ -36,7 +36,7 @@ impl Metrics {
     ) -> Result<Self, Failure> {
         let way = match settings.to {
             MetricsTo::Emf => Way::Emf,
-            MetricsTo::CloudWatch => Way::CloudWatch(Box::pin(Aws::load(&Settings::default())).await?),
+            MetricsTo::CloudWatch => Way::CloudWatch(Box::new(Box::pin(Aws::load(&Settings::default())).await?)),
         };
         let told = monitor.read();
         Ok(Self { way, interval: settings.interval, slot, database, monitor, told })
@@ -75,9 +75,7 @@ impl Metrics {
             }
             // What is not told now is told with what comes.
             Way::CloudWatch(aws) => {
-                if let Err(error) =
-                    Box::pin(publish::publish_stream(aws, &self.slot, &self.database, &counted)).await
-                {
+                if let Err(error) = Box::pin(publish::publish_stream(aws, &self.slot, &self.database, &counted)).await {
                     tracing::warn!(%error, "the metrics were not published");
                     return;
                 }

@@ -42,10 +42,12 @@ pub async fn run(arguments: &arguments::Monitor, common: &Common, cancel: &Cance
     let monitor = Monitor { to: arguments.to, source, target, instance, aws };
     let mut watcher = Watcher::new(Settings { slot, database });
     let Some(every) = arguments.every else {
-        // The first look is only for the second one.
-        Box::pin(monitor.look(&mut watcher)).await;
-        tokio::time::sleep(BETWEEN).await;
-        let sample = Box::pin(monitor.look(&mut watcher)).await;
+        // The first look is only for the second one, unless it sees nothing.
+        let mut sample = Box::pin(monitor.look(&mut watcher)).await;
+        if sample.up {
+            tokio::time::sleep(BETWEEN).await;
+            sample = Box::pin(monitor.look(&mut watcher)).await;
+        }
         monitor.tell(&sample, &watcher).await?;
         return Ok(is_well(&sample));
     };

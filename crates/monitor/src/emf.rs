@@ -22,7 +22,8 @@ pub fn line(slot: &str, database: &str, counted: &Counted, millis: i64) -> Strin
     let mut line = Map::new();
     if let Some(code) = &counted.error {
         let dimensions = json!([["Slot", "Database", "Code"]]);
-        directives.push(json!({ "Namespace": NAMESPACE, "Dimensions": dimensions, "Metrics": [named(&stream::ERRORS)] }));
+        directives
+            .push(json!({ "Namespace": NAMESPACE, "Dimensions": dimensions, "Metrics": [named(&stream::ERRORS)] }));
         line.insert("Code".to_owned(), json!(code));
     }
     line.insert("_aws".to_owned(), json!({ "Timestamp": millis, "CloudWatchMetrics": directives }));
@@ -44,7 +45,98 @@ mod tests {
         let text = line("ours", "app", &one_batch(), 1_767_225_600_000);
         assert!(!text.contains('\n'));
         let value: Value = serde_json::from_str(&text).unwrap();
-        insta::assert_snapshot!(serde_json::to_string_pretty(&value).unwrap(), @"");
+        insta::assert_snapshot!(serde_json::to_string_pretty(&value).unwrap(), @r#"
+        {
+          "ApplyMilliseconds": 20.0,
+          "BatchRows": 10.0,
+          "Database": "app",
+          "Errors": 0.0,
+          "Fallbacks": 0.0,
+          "LagBytes": 0.0,
+          "LagSeconds": 0.0,
+          "ReceivedBytes": 512.0,
+          "Reconnects": 0.0,
+          "RowsDeleted": 1.0,
+          "RowsInserted": 6.0,
+          "RowsUpdated": 3.0,
+          "SchemaChanges": 0.0,
+          "Slot": "ours",
+          "Transactions": 3.0,
+          "Truncates": 0.0,
+          "_aws": {
+            "CloudWatchMetrics": [
+              {
+                "Dimensions": [
+                  [
+                    "Slot",
+                    "Database"
+                  ]
+                ],
+                "Metrics": [
+                  {
+                    "Name": "Transactions",
+                    "Unit": "Count"
+                  },
+                  {
+                    "Name": "RowsInserted",
+                    "Unit": "Count"
+                  },
+                  {
+                    "Name": "RowsUpdated",
+                    "Unit": "Count"
+                  },
+                  {
+                    "Name": "RowsDeleted",
+                    "Unit": "Count"
+                  },
+                  {
+                    "Name": "Truncates",
+                    "Unit": "Count"
+                  },
+                  {
+                    "Name": "ReceivedBytes",
+                    "Unit": "Bytes"
+                  },
+                  {
+                    "Name": "SchemaChanges",
+                    "Unit": "Count"
+                  },
+                  {
+                    "Name": "Fallbacks",
+                    "Unit": "Count"
+                  },
+                  {
+                    "Name": "Reconnects",
+                    "Unit": "Count"
+                  },
+                  {
+                    "Name": "Errors",
+                    "Unit": "Count"
+                  },
+                  {
+                    "Name": "BatchRows",
+                    "Unit": "Count"
+                  },
+                  {
+                    "Name": "ApplyMilliseconds",
+                    "Unit": "Milliseconds"
+                  },
+                  {
+                    "Name": "LagBytes",
+                    "Unit": "Bytes"
+                  },
+                  {
+                    "Name": "LagSeconds",
+                    "Unit": "Seconds"
+                  }
+                ],
+                "Namespace": "pgstream-aws"
+              }
+            ],
+            "Timestamp": 1767225600000
+          }
+        }
+        "#);
     }
 
     #[test]

@@ -72,7 +72,8 @@ pub async fn source(server: &Server) -> Result<Source, Blind> {
     within(SOURCE_PATIENCE, async {
         let session = Session::new("pgstream-aws monitor").with("statement_timeout", STATEMENT_TIMEOUT);
         let client = server.connect(&session).await?;
-        let sql = "SELECT extract(epoch FROM clock_timestamp())::float8, current_setting('server_version_num')::int4 / 10000,
+        let sql =
+            "SELECT extract(epoch FROM clock_timestamp())::float8, current_setting('server_version_num')::int4 / 10000,
                           CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END";
         let row = client.query_one(sql, &[]).await.map_err(client.failed("reading the end of WAL"))?;
         Ok(Source { at: row.get(0), major: row.get(1), wal: row.get(2), slots: slot::of_database(&client).await? })

@@ -52,8 +52,7 @@ pub(crate) const fn metric(name: &'static str, unit: Unit, help: &'static str) -
 static UP: Metric = metric("Up", Unit::None, "1 when the source answered the monitor");
 static SLOT_MISSING: Metric = metric("SlotMissing", Unit::None, "1 when the slot does not exist");
 static SLOT_ACTIVE: Metric = metric("SlotActive", Unit::None, "1 while somebody reads the slot");
-static WAL_STATUS: Metric =
-    metric("WalStatus", Unit::None, "wal_status: 0 reserved, 1 extended, 2 unreserved, 3 lost");
+static WAL_STATUS: Metric = metric("WalStatus", Unit::None, "wal_status: 0 reserved, 1 extended, 2 unreserved, 3 lost");
 static RETAINED: Metric = metric("RetainedWalBytes", Unit::Bytes, "WAL that is kept for the slot");
 static LAG: Metric = metric("ConfirmedFlushLagBytes", Unit::Bytes, "WAL that was not acknowledged");
 static SAFE: Metric = metric("SafeWalBytes", Unit::Bytes, "WAL that may still be written before the slot is lost");

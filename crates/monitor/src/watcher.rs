@@ -271,7 +271,8 @@ mod tests {
         for minute in 0..5_u32 {
             let at = 100_000.0 + f64::from(minute) * 60.0;
             let wal = 1000 + u64::from(minute) * 100;
-            let sample = watcher.judge(&seen(at, wal, vec![slot("ours", wal, wal - 10, true)]), old, &Series::default());
+            let sample =
+                watcher.judge(&seen(at, wal, vec![slot("ours", wal, wal - 10, true)]), old, &Series::default());
             let behind = ours(&sample).seconds_behind;
             assert!(behind.is_none_or(|seconds| seconds <= 60.0), "{behind:?} after {minute} minutes");
             assert_eq!(behind.is_none(), minute == 0, "without a past it is not known");
@@ -296,7 +297,8 @@ mod tests {
         let mut watcher = watcher();
         watcher.judge(&seen(0.0, 1000, vec![slot("ours", 1000, 1000, true)]), None, &Series::default());
         let applied = Some(Progress { commit_end: Lsn(5000), commit_time: Some(59.0) });
-        let sample = watcher.judge(&seen(60.0, 5000, vec![slot("ours", 5000, 1000, true)]), applied, &Series::default());
+        let sample =
+            watcher.judge(&seen(60.0, 5000, vec![slot("ours", 5000, 1000, true)]), applied, &Series::default());
         assert_eq!(ours(&sample).seconds_behind, Some(0.0));
     }
 
@@ -305,7 +307,8 @@ mod tests {
         let mut watcher = watcher();
         let progress = Some(Progress { commit_end: Lsn(10), commit_time: Some(1000.0) });
         let look = |watcher: &mut Watcher, at, progress| {
-            let sample = watcher.judge(&seen(at, 5000, vec![slot("ours", 5000, 10, true)]), progress, &Series::default());
+            let sample =
+                watcher.judge(&seen(at, 5000, vec![slot("ours", 5000, 10, true)]), progress, &Series::default());
             ours(&sample).seconds_behind
         };
         assert_eq!(look(&mut watcher, 4000.0, progress), None, "without a past it might as well be idle");

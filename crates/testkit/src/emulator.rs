@@ -10,7 +10,7 @@ use std::{
     io::PipeWriter,
     net::{IpAddr, ToSocketAddrs as _},
     os::unix::process::CommandExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant, SystemTime},
 };
@@ -189,7 +189,13 @@ impl Emulator {
     ///
     /// # Panics
     /// When there is no answer.
-    pub async fn metric(&self, namespace: &str, metric: &str, dimensions: &[(&str, &str)], statistic: &str) -> Vec<f64> {
+    pub async fn metric(
+        &self,
+        namespace: &str,
+        metric: &str,
+        dimensions: &[(&str, &str)],
+        statistic: &str,
+    ) -> Vec<f64> {
         let at = |seconds: i64| {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
             (now.cast_signed() + seconds).to_string()
@@ -224,7 +230,9 @@ impl Emulator {
             self.address,
             body.len()
         );
-        self.exchange(&[request.as_bytes(), body].concat()).await.unwrap_or_else(|error| panic!("{what} of {service}: {error}"))
+        self.exchange(&[request.as_bytes(), body].concat())
+            .await
+            .unwrap_or_else(|error| panic!("{what} of {service}: {error}"))
     }
 
     async fn answers(&self) -> bool {
@@ -249,6 +257,23 @@ impl Drop for Process {
         drop(self.pipe.take());
         drop(self.shell.wait());
     }
+}
+
+/// The zip file of a function, with this program as its `bootstrap`.
+///
+/// # Panics
+/// When it is not built, or `strip` or Python is missing.
+#[must_use]
+pub fn function_zip(program: &Path) -> Vec<u8> {
+    assert!(program.is_file(), "{} is not built: cargo build --workspace --bins", program.display());
+    let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("making a directory: {error}"));
+    let done = |command: &mut Command| {
+        let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    done(Command::new("strip").arg("-o").arg(directory.path().join("bootstrap")).arg(program));
+    done(Command::new("python3").args(["-m", "zipfile", "-c", "function.zip", "bootstrap"]).current_dir(&directory));
+    fs::read(directory.path().join("function.zip")).unwrap_or_else(|error| panic!("reading the zip file: {error}"))
 }
 
 /// For a form: everything but what never has a meaning there.

@@ -59,7 +59,7 @@ impl Monitor {
         Self { settings, watcher, aws: None, source: None, target: None }
     }
 
-    async fn run(&mut self) -> Result<Sample, pgstream_aws_api::Error> {
+    async fn run(&mut self) -> Result<Sample, lambda_runtime::Error> {
         let aws = match &self.aws {
             Some(aws) => aws.clone(),
             None => {

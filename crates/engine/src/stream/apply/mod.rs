@@ -19,7 +19,11 @@ mod statements;
 mod tables;
 pub(super) mod values;
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use pgstream_postgres::{Class, Client, Lsn, Server, pgoutput::Timestamp};
 use tokio::{

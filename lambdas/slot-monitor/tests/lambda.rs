@@ -1,33 +1,20 @@
 //! The slot monitor as Lambda runs it: the emulator starts the real bootstrap and speaks the real runtime API with it.
 
-use std::{fs, path::PathBuf, process::Command};
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::path::Path;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use pgstream_testkit::{Cluster, Emulator, Stop};
+use pgstream_testkit::{Cluster, Emulator, Stop, function_zip};
 use serde_json::{Value, json};
 
-use crate::replicator::{SLOT, pgstream};
-
+const SLOT: &str = "pgstream_app_slot";
 const OF: [(&str, &str); 2] = [("Slot", SLOT), ("Database", "app")];
-
-/// The zip file of the function. Its program is a member of the workspace, built with everything else.
-pub fn zip() -> Vec<u8> {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_pgstream-aws")).with_file_name("slot-monitor");
-    assert!(program.is_file(), "{} is not built: cargo build -p slot-monitor", program.display());
-    let directory = tempfile::tempdir().unwrap();
-    let bootstrap = directory.path().join("bootstrap");
-    let done = |command: &mut Command| {
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    done(Command::new("strip").arg("-o").arg(&bootstrap).arg(&program));
-    done(Command::new("python3").args(["-m", "zipfile", "-c", "function.zip", "bootstrap"]).current_dir(&directory));
-    fs::read(directory.path().join("function.zip")).unwrap()
-}
 
 /// A login of the source in Secrets Manager; the secret's name.
 async fn secret(emulator: &Emulator, name: &str, source: &Cluster, password: &str) {
-    let login = json!({ "username": "pgstreammonitor", "password": password, "host": "127.0.0.1", "port": source.port() });
+    let login =
+        json!({ "username": "pgstreammonitor", "password": password, "host": "127.0.0.1", "port": source.port() });
     let body = json!({ "Name": name, "SecretString": login.to_string() }).to_string();
     let (status, answer) = emulator.secrets("CreateSecret", &body).await;
     assert_eq!(status, 200, "{answer}");
@@ -46,7 +33,7 @@ impl<'a> Function<'a> {
             "Handler": "bootstrap",
             "Role": "arn:aws:iam::000000000000:role/slot-monitor",
             "Timeout": 50,
-            "Code": { "ZipFile": STANDARD.encode(zip()) },
+            "Code": { "ZipFile": STANDARD.encode(function_zip(Path::new(env!("CARGO_BIN_EXE_slot-monitor")))) },
             "Environment": { "Variables": variables },
         });
         let (status, answer) = emulator.rest("POST /2015-03-31/functions", "lambda", &body.to_string()).await;
@@ -69,8 +56,9 @@ async fn the_function_publishes_what_it_sees_with_the_login_of_the_monitor_alone
     let source = pgstream_testkit::cluster().await;
     let here = source.client("app").await;
     here.batch("REVOKE CONNECT ON DATABASE app FROM PUBLIC").await;
-    pgstream(&["init", "--postgres-url", &source.url("app")]).await.ok();
-    here.batch("CREATE ROLE pgstreammonitor LOGIN PASSWORD 'first'; GRANT CONNECT ON DATABASE app TO pgstreammonitor").await;
+    here.batch(&format!("SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')")).await;
+    here.batch("CREATE ROLE pgstreammonitor LOGIN PASSWORD 'first'; GRANT CONNECT ON DATABASE app TO pgstreammonitor")
+        .await;
     here.batch("CREATE TABLE t AS SELECT generate_series(1, 10000) AS n").await;
     let emulator = Emulator::own().await.unwrap();
     secret(&emulator, "app/monitor", &source, "first").await;
@@ -88,7 +76,8 @@ async fn the_function_publishes_what_it_sees_with_the_login_of_the_monitor_alone
 
     // A password that was rotated is read again, in the same run.
     here.batch("ALTER ROLE pgstreammonitor PASSWORD 'second'").await;
-    let login = json!({ "username": "pgstreammonitor", "password": "second", "host": "127.0.0.1", "port": source.port() });
+    let login =
+        json!({ "username": "pgstreammonitor", "password": "second", "host": "127.0.0.1", "port": source.port() });
     let body = json!({ "SecretId": "app/monitor", "SecretString": login.to_string() }).to_string();
     let (status, answer) = emulator.secrets("PutSecretValue", &body).await;
     assert_eq!(status, 200, "{answer}");
@@ -103,17 +92,19 @@ async fn the_function_publishes_what_it_sees_with_the_login_of_the_monitor_alone
     let seen = function.run().await;
     assert_eq!(seen["up"], true, "{seen:#}");
 
-    pgstream(&["destroy", "--yes", "--postgres-url", &source.url("app")]).await.ok();
+    source.client("app").await.batch(&format!("SELECT pg_drop_replication_slot('{SLOT}')")).await;
     let missing = function.run().await;
     assert_eq!((&missing["up"], &missing["slots"][0]["missing"]), (&Value::Bool(true), &Value::Bool(true)));
-    assert_eq!(emulator.metric("pgstream-aws", "SlotMissing", &OF, "Maximum").await.iter().copied().fold(0.0, f64::max), 1.0);
+    assert_eq!(
+        emulator.metric("pgstream-aws", "SlotMissing", &OF, "Maximum").await.iter().copied().fold(0.0, f64::max),
+        1.0
+    );
 }
 
 #[tokio::test]
 async fn a_secret_that_is_not_there_is_a_source_that_is_not_up() {
     let emulator = Emulator::own().await.unwrap();
-    let variables =
-        json!({ "PGSTREAM_MONITOR_SECRET": "nowhere", "PGSTREAM_SLOT": SLOT, "PGSTREAM_DATABASE": "app" });
+    let variables = json!({ "PGSTREAM_MONITOR_SECRET": "nowhere", "PGSTREAM_SLOT": SLOT, "PGSTREAM_DATABASE": "app" });
     let function = Function::new(&emulator, "slot-monitor", variables).await;
     let blind = function.run().await;
     assert_eq!(blind["up"], false, "{blind:#}");
