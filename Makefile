@@ -35,7 +35,7 @@ test-localstack: ## The end-to-end tests with LocalStack in place of ministack (
 	@scripts/fetch-postgres all
 	@docker compose --file localstack/compose.yaml up --detach --wait localstack && \
 		AWS_ENDPOINT_URL="http://127.0.0.1:$${LOCALSTACK_PORT:-4566}" \
-		scripts/step tests cargo nextest run --locked --workspace --test e2e; \
+		scripts/step tests cargo nextest run --locked --workspace --bins --test e2e; \
 		code=$$?; docker compose --file localstack/compose.yaml down --volumes; exit $$code
 
 matrix: ## The matrix_* tests from each PostgreSQL version to the newest

@@ -34,7 +34,7 @@ const SCHEMA: &str = "
     INSERT INTO customer SELECT n, 'customer ' || n, n || '@example.com', timestamptz '2026-01-01' + n * interval '1 minute',
         jsonb_build_object('n', n, 'text', md5(n::text)) FROM generate_series(1, 400000) n;
     INSERT INTO product SELECT n, 'product ' || n, n / 7.0, ARRAY['a' || n % 10, 'b' || n % 7] FROM generate_series(1, 50000) n;
-    INSERT INTO purchase SELECT n, 1 + n * 7919 % 400000, timestamptz '2026-01-01' + n * interval '20 seconds', n % 100000 / 100.0, 'sent'
+    INSERT INTO purchase SELECT n, 1 + n::int8 * 7919 % 400000, timestamptz '2026-01-01' + n * interval '20 seconds', n % 100000 / 100.0, 'sent'
         FROM generate_series(1, 1200000) n;
     INSERT INTO line SELECT p, n, 1 + (p * 31 + n) % 50000, n, p % 1000 / 10.0 FROM generate_series(1, 1200000) p, generate_series(1, 2) n;
     INSERT INTO event SELECT n, timestamptz '2026-01-01' + n * interval '1 second', 'kind ' || n % 20, repeat(md5(n::text), 4)

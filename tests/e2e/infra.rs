@@ -4,16 +4,20 @@
 
 use std::{
     fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
-use pgstream_testkit::{Emulator, assert_same_rows};
+use pgstream_testkit::{Emulator, assert_same_rows, function_zip};
 use serde_json::{Value, json};
 
 use crate::{fargate::Fargate, replicator::SLOT};
 
 const STACK: &str = "pgstream-app";
 const MACHINE: &str = "arn:aws:states:eu-west-1:000000000000:stateMachine:pgstream-app";
+const OF: [(&str, &str); 2] = [("Slot", SLOT), ("Database", "app")];
+/// Not looked into before it is run.
+const NEVER_RUN: &[u8] = b"a zip file";
 const DEADLINE: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(200);
 
@@ -47,14 +51,14 @@ impl Account {
     }
 
     /// Everything that the template needs, and the stack itself.
-    async fn deploy(&self, source: Value, target: Value) {
+    async fn deploy(&self, source: Value, target: Value, monitor: &[u8]) {
         let config = "modifiers:\n  filter:\n    exclude_tables: [scratch]\n";
         let parameter = json!({ "Name": "/pgstream/app", "Type": "String", "Value": config });
         self.json("ssm", "AmazonSSM.PutParameter", parameter).await;
         let region =
             "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>";
-        self.emulator.put_object("programs", region).await;
-        self.emulator.put_object("programs/slot-monitor.zip", "not looked into before it is run").await;
+        self.emulator.put_object("programs", region.as_bytes()).await;
+        self.emulator.put_object("programs/slot-monitor.zip", monitor).await;
         let parameters = [
             ("DatabaseName", "app".to_owned()),
             ("SlotName", SLOT.to_owned()),
@@ -69,6 +73,8 @@ impl Account {
             ("MonitorCodeBucket", "programs".to_owned()),
             ("MonitorCodeKey", "slot-monitor.zip".to_owned()),
             ("CatchUpSeconds", "120".to_owned()),
+            ("LagBytesThreshold", "1000000".to_owned()),
+            ("LagMinutes", "1".to_owned()),
         ];
         let template = format!("{}/../../infra/stack.yaml", env!("CARGO_MANIFEST_DIR"));
         let template = fs::read_to_string(template).unwrap();
@@ -141,6 +147,26 @@ impl Account {
         self.form("monitoring", &fields).await;
     }
 
+    /// Starts a task as the service would.
+    async fn start_task(&self, name: &str) {
+        let task = json!({ "cluster": STACK, "taskDefinition": format!("{STACK}-{name}"), "launchType": "FARGATE" });
+        self.json("ecs", "AmazonEC2ContainerServiceV20141113.RunTask", task).await;
+    }
+
+    /// Runs the slot monitor between two runs of its schedule; what it saw.
+    async fn monitor(&self) -> Value {
+        let what = format!("POST /2015-03-31/functions/{STACK}-slot-monitor/invocations");
+        loop {
+            let (status, answer) = self.emulator.rest(&what, "lambda", "{}").await;
+            match status {
+                200 => return serde_json::from_str(&answer).unwrap(),
+                // One at a time.
+                429 => tokio::time::sleep(POLL).await,
+                _ => panic!("{status} {answer}"),
+            }
+        }
+    }
+
     async fn is_in(&self, alarm: &str, state: &str) -> bool {
         let name = format!("{STACK}-{alarm}");
         let fields = [
@@ -151,6 +177,11 @@ impl Account {
         ];
         self.form("monitoring", &fields).await.contains(&format!("<AlarmName>{name}<"))
     }
+}
+
+/// A member of the workspace, built with everything else, beside the program.
+fn monitor_zip() -> Vec<u8> {
+    function_zip(&Path::new(env!("CARGO_BIN_EXE_pgstream-aws")).with_file_name("slot-monitor"))
 }
 
 fn login(server: &pgstream_testkit::Cluster) -> Value {
@@ -166,7 +197,7 @@ async fn the_state_machine_of_the_template_brings_a_target_in_step() {
     let rows = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 1000); CREATE TABLE scratch (id int)";
     source.client("app").await.batch(rows).await;
     let account = Account::new().await;
-    account.deploy(login(&source), login(&target)).await;
+    account.deploy(login(&source), login(&target), &monitor_zip()).await;
 
     let mut fargate = Fargate::new(&account.emulator, STACK);
     let execution = account.start().await;
@@ -190,15 +221,48 @@ async fn the_state_machine_of_the_template_brings_a_target_in_step() {
     source.client("app").await.batch("DROP TABLE scratch").await;
     let mut stream = fargate.stream.take().unwrap();
     stream.assert_running();
+    the_monitor_reports_by_its_schedule(&account).await;
     stream.stop().await.ok();
     assert_same_rows(&source, &target, "app").await;
+
+    let rows = "INSERT INTO t SELECT generate_series(1001, 20000)";
+    source.client("app").await.batch(rows).await;
+    let seen = account.monitor().await;
+    assert_eq!(seen["slots"][0]["active"], false, "{seen:#}");
+    assert!(account.is_in("lag-bytes", "ALARM").await, "{seen:#}");
+
+    account.start_task("stream").await;
+    let deadline = Instant::now() + DEADLINE;
+    while !account.is_in("lag-bytes", "OK").await {
+        fargate.run().await;
+        assert!(Instant::now() < deadline, "{:#}", account.monitor().await);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        account.monitor().await;
+    }
+    let mut stream = fargate.stream.take().unwrap();
+    stream.assert_running();
+    assert!(stream.stdout().is_empty() || stream.stdout().contains("CloudWatchMetrics"), "{}", stream.stdout());
+    let stopped = stream.stop().await.ok();
+    assert!(stopped.out.contains("\"Transactions\":1.0"), "metrics of the stream are lines of its log\n{stopped:?}");
+    assert_same_rows(&source, &target, "app").await;
+}
+
+async fn the_monitor_reports_by_its_schedule(account: &Account) {
+    let deadline = Instant::now() + DEADLINE;
+    while account.emulator.metric("pgstream-aws", "SlotActive", &OF, "Maximum").await.last() != Some(&1.0) {
+        assert!(Instant::now() < deadline, "nothing was published");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(account.emulator.metric("pgstream-aws", "Up", &OF, "Minimum").await.iter().all(|up| *up == 1.0));
+    assert!(account.is_in("monitor-silent", "OK").await);
+    assert!(account.is_in("slot-inactive", "OK").await);
 }
 
 #[tokio::test]
 async fn the_state_machine_ends_with_the_step_that_failed() {
     let account = Account::new().await;
     let nowhere = json!({ "username": "u", "password": "pw", "host": "127.0.0.1", "port": 1, "dbname": "app" });
-    account.deploy(nowhere.clone(), nowhere).await;
+    account.deploy(nowhere.clone(), nowhere, NEVER_RUN).await;
     // Tasks do not fail in the emulator, which knows no exit codes. This one cannot be started.
     let machine = json!({ "stateMachineArn": MACHINE });
     let deployed = account.states("DescribeStateMachine", machine).await["definition"].as_str().unwrap().to_owned();
@@ -220,10 +284,10 @@ async fn the_state_machine_ends_with_the_step_that_failed() {
 async fn the_alarm_on_lag_goes_off_and_back() {
     let account = Account::new().await;
     let nowhere = json!({ "username": "u", "password": "pw", "host": "127.0.0.1", "port": 1, "dbname": "app" });
-    account.deploy(nowhere.clone(), nowhere).await;
+    account.deploy(nowhere.clone(), nowhere, NEVER_RUN).await;
     assert!(account.is_in("lag-bytes", "INSUFFICIENT_DATA").await);
-    // Near the end of the five minutes that the alarm looks at.
-    account.measured("ConfirmedFlushLagBytes", "5000000000", Duration::from_secs(290)).await;
+    // Near the end of the minute that the alarm looks at.
+    account.measured("ConfirmedFlushLagBytes", "5000000000", Duration::from_secs(50)).await;
     assert!(account.is_in("lag-bytes", "ALARM").await);
     assert!(account.is_in("slot-lost", "INSUFFICIENT_DATA").await, "another alarm looks at the same metric");
     let deadline = Instant::now() + DEADLINE;

@@ -28,6 +28,7 @@ mod links;
 mod managed;
 mod masters;
 mod matrix;
+mod monitor;
 mod obstacles;
 mod outages;
 mod ownership;

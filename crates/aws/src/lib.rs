@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  region, profile, AWS_ENDPOINT_URL*  ──>  Aws  ──┬─> provision   parameter groups and reboots of RDS and Aurora
+//!                                                  ├─> cloudwatch  free storage, and metrics
 //!                                                  ├─> access      a side of a pipeline, by URL, secret or IAM token
 //!                                                  └─> secrets     every SDK error becomes one of `Error`
 //! ```
@@ -10,7 +11,7 @@
 
 pub mod access;
 pub mod client;
-mod cloudwatch;
+pub mod cloudwatch;
 pub mod error;
 pub mod provision;
 pub mod secrets;

@@ -59,6 +59,8 @@ pub enum Command {
     Status(Status),
     /// Ask the health endpoint of a running `run`; exit code 1 when it is not well
     Health(Health),
+    /// Watch the slot: WAL that it keeps, how far behind it is, when the disk is full
+    Monitor(Monitor),
     /// Look for everything that would stand in the way; without --fix changes nothing; exit code 1 when something does
     Check(Check),
     /// Say what an error means and what to do; with -c and no text, what is wrong with the pipeline now
@@ -317,6 +319,39 @@ pub struct Status {
     /// Report as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `monitor`.
+#[derive(Debug, Args)]
+pub struct Monitor {
+    /// The source.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Target database, instead of target.postgres.url
+    #[arg(long, value_name = "URL")]
+    pub target_url: Option<String>,
+    /// Look again after so many seconds, until stopped; otherwise once, with exit code 1 when something is wrong
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub every: Option<u64>,
+    /// Where to
+    #[arg(long, value_enum, default_value_t = MonitorTo::Terminal)]
+    pub to: MonitorTo,
+    /// Instance of RDS whose free storage CloudWatch is asked for, instead of the one that the source's host names
+    #[arg(long, value_name = "ID")]
+    pub rds_instance: Option<String>,
+}
+
+/// `--to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MonitorTo {
+    /// A table, with the lag drawn over time.
+    Terminal,
+    /// One JSON object a line.
+    Json,
+    /// The text format of Prometheus, for a textfile collector.
+    Prometheus,
+    /// Metrics of CloudWatch in the namespace pgstream-aws.
+    Cloudwatch,
 }
 
 /// `health`.

@@ -19,7 +19,7 @@ pub fn start(logging: Presentation, screen: &Screen) {
         console::set_colors_enabled(false);
     }
     // Other crates speak up only when something is wrong with them, unless everything is asked for.
-    let ours = ["pgstream_aws", "pgstream_engine", "pgstream_postgres", "pgstream_config"];
+    let ours = ["pgstream_aws", "pgstream_engine", "pgstream_postgres", "pgstream_config", "pgstream_monitor"];
     let ours: Vec<String> = ours.iter().map(|name| format!("{name}={level}")).collect();
     let others = if level == "trace" { "trace" } else { "warn" };
     // The driver writes statements out with their values, which may be rows and password verifiers; the signer writes out

@@ -15,6 +15,8 @@ mod failure;
 mod health;
 mod init;
 mod logs;
+mod metrics;
+mod monitor;
 mod output;
 mod probe;
 mod progress;
@@ -66,6 +68,7 @@ async fn execute(cli: &Cli, screen: &Screen, cancel: &CancellationToken) -> Resu
         Command::Destroy(arguments) => destroy::run(arguments, common, cancel).await.map(|()| true),
         Command::Status(arguments) => status::run(arguments, common, cancel).await,
         Command::Health(arguments) => probe::run(arguments, common).await,
+        Command::Monitor(arguments) => Box::pin(monitor::run(arguments, common, cancel)).await,
         Command::Check(arguments) => Box::pin(check::run(arguments, common)).await,
         Command::Doctor(arguments) => Box::pin(doctor::run(arguments, common)).await,
         Command::Snapshot(arguments) => Box::pin(snapshot::run(arguments, common, screen, cancel)).await.map(|()| true),

@@ -16,13 +16,19 @@ pub fn line(text: impl fmt::Display) {
 
 /// Prints a report as JSON.
 pub fn json(report: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(report).map_err(|error| Failure::Local {
-        doing: "writing the report".to_owned(),
-        help: "this is a defect: report it",
-        source: error.into(),
-    })?;
+    let text = serde_json::to_string_pretty(report).map_err(unwritable)?;
     line(text);
     Ok(())
+}
+
+/// Prints a report as JSON in one line.
+pub fn json_line(report: &impl Serialize) -> Result<(), Failure> {
+    line(serde_json::to_string(report).map_err(unwritable)?);
+    Ok(())
+}
+
+fn unwritable(error: serde_json::Error) -> Failure {
+    Failure::Local { doing: "writing the report".to_owned(), help: "this is a defect: report it", source: error.into() }
 }
 
 /// Prints one line for an object that was dealt with.

@@ -143,6 +143,13 @@ fn is_rds(host: &str) -> bool {
     host.ends_with(".rds.amazonaws.com") || host.ends_with(".rds.amazonaws.com.cn")
 }
 
+/// The instance that a server's host is the endpoint of; clusters have no disk that fills up.
+pub fn instance_of_host(server: &Server) -> Option<String> {
+    let (host, _) = server.dsn().host_names().next()?;
+    let (name, rest) = host.split_once('.')?;
+    (is_rds(host) && !rest.starts_with("cluster-") && !rest.starts_with("proxy-")).then(|| name.to_owned())
+}
+
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

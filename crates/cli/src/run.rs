@@ -7,6 +7,7 @@ use pgstream_config::{Needs, Overrides};
 use pgstream_engine::{
     replicate::{self, Observers, Run},
     snapshot::Progress,
+    source::Names,
     stream::status::{Monitor, Phase, Reading},
 };
 use pgstream_postgres::Lsn;
@@ -18,6 +19,7 @@ use crate::{
     configure,
     failure::Failure,
     health,
+    metrics::Metrics,
     progress::Screen,
     snapshot,
 };
@@ -55,9 +57,11 @@ pub async fn run(
     let (progress, events) = Progress::channel();
     let shown = tokio::spawn(screen.clone().watch(events));
     let observers = Observers { progress, monitor: Arc::clone(&monitor) };
+    let mut metrics = metrics(&run, &monitor).await?;
     let result = tokio::select! {
         result = replicate::run(&run, observers, cancel, |milestone| snapshot::tell(&milestone)) => result,
         never = follow(&monitor) => match never {},
+        never = Metrics::follow_if(metrics.as_mut()) => match never {},
     };
     // The bars are cleared before anything else is printed.
     drop(shown.await);
@@ -70,10 +74,22 @@ pub async fn run(
         reading if reading.applied_lsn == Lsn::ZERO.to_string() => tracing::info!("stopped"),
         reading => tracing::info!(transactions = reading.transactions, applied = reading.applied_lsn, "stopped"),
     }
-    match result {
+    let result = match result {
         Ok(()) => Ok(()),
         Err(error) => Err(snapshot::explained(error, &run).await),
+    };
+    if let Some(metrics) = metrics {
+        metrics.end(result.as_ref().err()).await;
     }
+    result
+}
+
+/// The stream's metrics for CloudWatch, when they are wanted.
+async fn metrics(run: &Run, monitor: &Arc<Monitor>) -> Result<Option<Metrics>, Failure> {
+    let Some(settings) = run.pipeline.instrumentation.cloudwatch else { return Ok(None) };
+    let database = run.source.dsn().dbname().to_owned();
+    let slot = Names::with_slot(&database, run.pipeline.source.slot.as_deref())?.slot;
+    Box::pin(Metrics::new(settings, (slot, database), Arc::clone(monitor))).await.map(Some)
 }
 
 /// Logs how a running stream does, every few seconds.

@@ -98,12 +98,7 @@ fn table(status: &source::Status) -> Table {
             let reader =
                 slot.active_pid.map_or_else(|| "nobody reads it".into(), |pid| format!("read by process {pid}"));
             row("slot", format!("{} ({reader})", slot.name));
-            let wal = slot.wal_status.map_or("-", |status| match status {
-                source::slot::WalStatus::Reserved => "reserved",
-                source::slot::WalStatus::Extended => "extended",
-                source::slot::WalStatus::Unreserved => "unreserved",
-                source::slot::WalStatus::Lost => "lost",
-            });
+            let wal = slot.wal_status.map_or("-", source::slot::WalStatus::name);
             row(
                 "  WAL",
                 format!("{wal}, {} kept, {} to acknowledge", bytes(slot.retained_bytes), bytes(slot.lag_bytes)),

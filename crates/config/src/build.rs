@@ -12,8 +12,8 @@ use crate::{
     error::{Code, Place},
     load::{Needs, Overrides},
     pipeline::{
-        Access, Instrumentation, Mode, ObjectTypes, OnConflict, Pipeline, PostgresTarget, Prometheus, Source, Stream,
-        Target,
+        Access, CloudWatchMetrics, Instrumentation, MetricsTo, Mode, ObjectTypes, OnConflict, Pipeline, PostgresTarget,
+        Prometheus, Source, Stream, Target,
     },
     written::Written,
 };
@@ -196,7 +196,24 @@ fn instrumentation(w: &mut Written) -> Instrumentation {
     Instrumentation {
         health: (prometheus || w.flag("instrumentation.health.enabled")).then_some(address),
         prometheus: prometheus.then_some(Prometheus { path }),
+        cloudwatch: cloudwatch(w),
     }
+}
+
+/// Standard output is one thing or the other.
+fn cloudwatch(w: &mut Written) -> Option<CloudWatchMetrics> {
+    let to = match w.word("aws.metrics.to") {
+        "emf" => MetricsTo::Emf,
+        "cloudwatch" => MetricsTo::CloudWatch,
+        _ => return None,
+    };
+    if to == MetricsTo::Emf && (w.has_section("target.stdout") || w.flag("$PGSTREAM_STDOUT_WRITER_ENABLED")) {
+        let place = w.place("aws.metrics.to").cloned().unwrap_or(Place::Nowhere);
+        let what = "aws.metrics.to is `emf`, whose lines would be among the changes that target.stdout prints";
+        w.problem(&place, Code::Conflict, what, "write `aws.metrics.to: cloudwatch`");
+    }
+    let interval = w.time("aws.metrics.interval").max(Duration::from_secs(1));
+    Some(CloudWatchMetrics { to, interval })
 }
 
 /// One list or the other.

@@ -31,3 +31,5 @@ pub(crate) const HEALTH_ADDRESS: &str = "localhost:9910";
 pub(crate) const PROMETHEUS_PATH: &str = "/metrics";
 /// pgstream's own default.
 pub(crate) const COLLECTION_INTERVAL_S: u64 = 60;
+/// As often as the slot monitor looks, and as alarms count.
+pub(crate) const AWS_METRICS_INTERVAL_S: u64 = 60;

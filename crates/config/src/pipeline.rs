@@ -274,6 +274,26 @@ pub struct Instrumentation {
     pub health: Option<String>,
     /// Address and path of the Prometheus endpoint.
     pub prometheus: Option<Prometheus>,
+    /// Metrics of the stream for CloudWatch.
+    pub cloudwatch: Option<CloudWatchMetrics>,
+}
+
+/// `aws.metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CloudWatchMetrics {
+    /// The way that they take.
+    pub to: MetricsTo,
+    /// How often.
+    pub interval: Duration,
+}
+
+/// `aws.metrics.to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsTo {
+    /// Lines in the embedded metric format on standard output.
+    Emf,
+    /// Calls of PutMetricData.
+    CloudWatch,
 }
 
 /// The Prometheus endpoint, served on the health address.

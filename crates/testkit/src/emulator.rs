@@ -10,9 +10,9 @@ use std::{
     io::PipeWriter,
     net::{IpAddr, ToSocketAddrs as _},
     os::unix::process::CommandExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{
@@ -80,6 +80,8 @@ impl Emulator {
             .env("HOME", directory.path())
             .env("BIND_HOST", "127.0.0.1")
             .env("GATEWAY_PORT", port.number().to_string())
+            // Functions that it runs find it so.
+            .env("AWS_ENDPOINT_URL", format!("http://{address}"))
             .current_dir(directory.path())
             .stdin(end)
             .stdout(Stdio::null())
@@ -134,7 +136,15 @@ impl Emulator {
     /// When there is no answer.
     pub async fn json(&self, service: &str, target: &str, body: &str) -> (u16, String) {
         let headers = format!("Content-Type: application/x-amz-json-1.1\r\nX-Amz-Target: {target}\r\n");
-        self.send("POST /", service, &headers, body).await
+        self.send("POST /", service, &headers, body.as_bytes()).await
+    }
+
+    /// Calls an action of a service that has paths, such as `POST /2015-03-31/functions`: the status, and the body of the answer.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn rest(&self, what: &str, service: &str, body: &str) -> (u16, String) {
+        self.send(what, service, "Content-Type: application/json\r\n", body.as_bytes()).await
     }
 
     /// Calls an action of a service that takes a form: the status, and the body of the answer.
@@ -143,15 +153,16 @@ impl Emulator {
     /// When there is no answer.
     pub async fn form(&self, service: &str, fields: &[(&str, &str)]) -> (u16, String) {
         let body: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
-        self.send("POST /", service, "Content-Type: application/x-www-form-urlencoded\r\n", &body.join("&")).await
+        self.send("POST /", service, "Content-Type: application/x-www-form-urlencoded\r\n", body.join("&").as_bytes())
+            .await
     }
 
-    /// Makes a bucket, or an object in one, from this text.
+    /// Makes a bucket, or an object in one.
     ///
     /// # Panics
     /// When it is not made.
-    pub async fn put_object(&self, path: &str, text: &str) {
-        let (status, answer) = self.send(&format!("PUT /{path}"), "s3", "", text).await;
+    pub async fn put_object(&self, path: &str, content: &[u8]) {
+        let (status, answer) = self.send(&format!("PUT /{path}"), "s3", "", content).await;
         assert_eq!(status, 200, "{answer}");
     }
 
@@ -174,25 +185,64 @@ impl Emulator {
         assert_eq!(status, 200, "{answer}");
     }
 
-    async fn send(&self, what: &str, service: &str, headers: &str, body: &str) -> (u16, String) {
+    /// Statistics of a metric over the last ten minutes, in the minutes that have one.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn metric(
+        &self,
+        namespace: &str,
+        metric: &str,
+        dimensions: &[(&str, &str)],
+        statistic: &str,
+    ) -> Vec<f64> {
+        let at = |seconds: i64| {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            (now.cast_signed() + seconds).to_string()
+        };
+        let mut fields = vec![
+            ("Action".to_owned(), "GetMetricStatistics".to_owned()),
+            ("Version".to_owned(), "2010-08-01".to_owned()),
+            ("Namespace".to_owned(), namespace.to_owned()),
+            ("MetricName".to_owned(), metric.to_owned()),
+            ("StartTime".to_owned(), at(-600)),
+            ("EndTime".to_owned(), at(60)),
+            ("Period".to_owned(), "60".to_owned()),
+            ("Statistics.member.1".to_owned(), statistic.to_owned()),
+        ];
+        for (n, (name, value)) in (1..).zip(dimensions) {
+            fields.push((format!("Dimensions.member.{n}.Name"), (*name).to_owned()));
+            fields.push((format!("Dimensions.member.{n}.Value"), (*value).to_owned()));
+        }
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let (status, answer) = self.form("monitoring", &fields).await;
+        assert_eq!(status, 200, "{answer}");
+        let (open, close) = (format!("<{statistic}>"), format!("</{statistic}>"));
+        let values = answer.split(&open).skip(1).filter_map(|rest| rest.split(&close).next()?.trim().parse().ok());
+        values.collect()
+    }
+
+    async fn send(&self, what: &str, service: &str, headers: &str, body: &[u8]) -> (u16, String) {
         let request = format!(
             "{what} HTTP/1.1\r\nHost: {}\r\n{headers}X-Amz-Date: 20260101T000000Z\r\n\
              Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=0\r\n\
-             Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+             Connection: close\r\nContent-Length: {}\r\n\r\n",
             self.address,
             body.len()
         );
-        self.exchange(&request).await.unwrap_or_else(|error| panic!("{what} of {service}: {error}"))
+        self.exchange(&[request.as_bytes(), body].concat())
+            .await
+            .unwrap_or_else(|error| panic!("{what} of {service}: {error}"))
     }
 
     async fn answers(&self) -> bool {
         let request = format!("GET /health HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
-        self.exchange(&request).await.is_ok_and(|(status, _)| status == 200)
+        self.exchange(request.as_bytes()).await.is_ok_and(|(status, _)| status == 200)
     }
 
-    async fn exchange(&self, request: &str) -> std::io::Result<(u16, String)> {
+    async fn exchange(&self, request: &[u8]) -> std::io::Result<(u16, String)> {
         let mut stream = TcpStream::connect(&self.address).await?;
-        stream.write_all(request.as_bytes()).await?;
+        stream.write_all(request).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
@@ -207,6 +257,23 @@ impl Drop for Process {
         drop(self.pipe.take());
         drop(self.shell.wait());
     }
+}
+
+/// The zip file of a function, with this program as its `bootstrap`.
+///
+/// # Panics
+/// When it is not built, or `strip` or Python is missing.
+#[must_use]
+pub fn function_zip(program: &Path) -> Vec<u8> {
+    assert!(program.is_file(), "{} is not built: cargo build --workspace --bins", program.display());
+    let directory = tempfile::tempdir().unwrap_or_else(|error| panic!("making a directory: {error}"));
+    let done = |command: &mut Command| {
+        let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    done(Command::new("strip").arg("-o").arg(directory.path().join("bootstrap")).arg(program));
+    done(Command::new("python3").args(["-m", "zipfile", "-c", "function.zip", "bootstrap"]).current_dir(&directory));
+    fs::read(directory.path().join("function.zip")).unwrap_or_else(|error| panic!("reading the zip file: {error}"))
 }
 
 /// For a form: everything but what never has a meaning there.

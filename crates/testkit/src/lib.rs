@@ -44,7 +44,7 @@ pub use client::{Client, WAIT_DEADLINE};
 pub use cluster::{Cluster, Stop};
 pub use digest::{TableDigest, assert_same_rows, assert_same_rows_in, digest};
 pub use disk::Disk;
-pub use emulator::{Emulator, REGION};
+pub use emulator::{Emulator, REGION, function_zip};
 pub use error::Error;
 pub use liar::{Liar, Lie, Lies};
 pub use load::{ACCOUNTS_TOTAL, Conserved, Load, LoadReport, assert_accounts, assert_journal, seed};

@@ -145,5 +145,16 @@ pub(super) const KEYS: &[Key] = &[
     key("aws.target.secret", Kind::Text, SECRET),
     key("aws.target.iam_auth", Kind::Flag, IAM_AUTH).or(Standard::Flag(false)),
     key("aws.target.identifier", Kind::Text, IDENTIFIER),
+    key("aws.metrics", Kind::Section, "Metrics of the stream for CloudWatch"),
+    key(
+        "aws.metrics.to",
+        Kind::Word(&["none", "emf", "cloudwatch"]),
+        "`emf`: lines on standard output that CloudWatch Logs turns into metrics; `cloudwatch`: calls of PutMetricData",
+    )
+    .or(Standard::Word("none"))
+    .env("PGSTREAM_AWS_METRICS_TO"),
+    key("aws.metrics.interval", Kind::Seconds, "How often")
+        .or(Standard::Seconds(defaults::AWS_METRICS_INTERVAL_S))
+        .env("PGSTREAM_AWS_METRICS_INTERVAL"),
     key("$PGSTREAM_CONFIG", Kind::Path, "The configuration file, when `-c` is not given").env("PGSTREAM_CONFIG"),
 ];

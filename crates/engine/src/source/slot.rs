@@ -30,8 +30,21 @@ pub enum WalStatus {
     Lost,
 }
 
+impl WalStatus {
+    /// As the server writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Extended => "extended",
+            Self::Unreserved => "unreserved",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// What the server says about a slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SlotState {
     /// Its name.
     pub name: String,
@@ -63,6 +76,10 @@ pub struct SlotState {
     pub safe_wal_size: Option<i64>,
     /// Since when nobody reads it, ISO 8601 (17 and later).
     pub inactive_since: Option<String>,
+    /// Seconds since then, by the server's clock.
+    pub inactive_seconds: Option<f64>,
+    /// Transactions since the oldest one whose catalog rows VACUUM keeps for it.
+    pub catalog_xmin_age: Option<i32>,
 }
 
 impl SlotState {
@@ -79,19 +96,34 @@ const READ: &str = "
            coalesce((j->>'two_phase')::bool, false), coalesce((j->>'failover')::bool, false),
            s.active_pid, s.restart_lsn, s.confirmed_flush_lsn, s.wal_status, j->>'invalidation_reason',
            pg_wal_lsn_diff(now.lsn, s.restart_lsn)::int8, pg_wal_lsn_diff(now.lsn, s.confirmed_flush_lsn)::int8,
-           s.safe_wal_size, j->>'inactive_since'
+           s.safe_wal_size, j->>'inactive_since',
+           extract(epoch FROM clock_timestamp() - (j->>'inactive_since')::timestamptz)::float8, age(s.catalog_xmin)
     FROM pg_replication_slots s,
          to_jsonb(s) j,
-         (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END) AS now (lsn)
-    WHERE s.slot_name = $1::text";
+         (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END) AS now (lsn)";
 
 /// What the server says about a slot; `None` when there is none.
 ///
 /// # Errors
 /// When the session is gone.
 pub async fn read(client: &Client, name: &str) -> Result<Option<SlotState>, ServerError> {
-    let row = client.query_opt(READ, &[&name]).await.map_err(client.failed("reading the replication slot"))?;
-    Ok(row.map(|row| SlotState {
+    let sql = format!("{READ} WHERE s.slot_name = $1::text");
+    let row = client.query_opt(&sql, &[&name]).await.map_err(client.failed("reading the replication slot"))?;
+    Ok(row.as_ref().map(state))
+}
+
+/// What the server says about the logical slots of this database, by name.
+///
+/// # Errors
+/// When the session is gone.
+pub async fn of_database(client: &Client) -> Result<Vec<SlotState>, ServerError> {
+    let sql = format!("{READ} WHERE s.database = current_database() ORDER BY s.slot_name");
+    let rows = client.query(&sql, &[]).await.map_err(client.failed("reading the replication slots"))?;
+    Ok(rows.iter().map(state).collect())
+}
+
+fn state(row: &tokio_postgres::Row) -> SlotState {
+    SlotState {
         name: row.get(0),
         plugin: row.get(1),
         database: row.get(2),
@@ -113,7 +145,9 @@ pub async fn read(client: &Client, name: &str) -> Result<Option<SlotState>, Serv
         lag_bytes: row.get(12),
         safe_wal_size: row.get(13),
         inactive_since: row.get(14),
-    }))
+        inactive_seconds: row.get(15),
+        catalog_xmin_age: row.get(16),
+    }
 }
 
 /// Our record of a slot that was created.

@@ -53,7 +53,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 const BACKLOG: u64 = 1 << 20;
 /// Then the socket is emptied at most this often. The walsender sends each change by itself: while nobody takes them, the
 /// kernel puts them together, which costs both sides less (measured on loopback: 60% of the walsender's time is `send`).
-const REST: Duration = Duration::from_millis(20);
+const REST: Duration = Duration::from_millis(5);
 /// So long a batch may then grow.
 const GROWTH: Duration = Duration::from_millis(100);
 

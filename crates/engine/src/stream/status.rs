@@ -5,7 +5,7 @@ use std::{
         Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use pgstream_postgres::Lsn;
@@ -47,6 +47,8 @@ pub struct Monitor {
     deletes: AtomicU64,
     truncates: AtomicU64,
     batches: AtomicU64,
+    apply_micros: AtomicU64,
+    schema_changes: AtomicU64,
     fallbacks: AtomicU64,
     reconnects: AtomicU64,
 }
@@ -80,6 +82,10 @@ pub struct Reading {
     pub truncates: u64,
     /// Target transactions.
     pub batches: u64,
+    /// Seconds spent on applying.
+    pub apply_seconds: f64,
+    /// Schema changes applied.
+    pub schema_changes: u64,
     /// Batches that had to be applied row by row.
     pub fallbacks: u64,
     /// Reconnections after transient errors.
@@ -171,6 +177,16 @@ impl Monitor {
         self.durable.fetch_max(durable.0, Relaxed);
     }
 
+    /// So long was spent on applying changes.
+    pub fn applied_in(&self, time: Duration) {
+        self.apply_micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// A schema change was applied.
+    pub fn schema_changed(&self) {
+        self.schema_changes.fetch_add(1, Relaxed);
+    }
+
     /// A batch had to be applied row by row.
     pub fn fell_back(&self) {
         self.fallbacks.fetch_add(1, Relaxed);
@@ -202,6 +218,8 @@ impl Monitor {
             deletes: self.deletes.load(Relaxed),
             truncates: self.truncates.load(Relaxed),
             batches: self.batches.load(Relaxed),
+            apply_seconds: self.apply_micros.load(Relaxed) as f64 / 1e6,
+            schema_changes: self.schema_changes.load(Relaxed),
             fallbacks: self.fallbacks.load(Relaxed),
             reconnects: self.reconnects.load(Relaxed),
             last_error: self.last_error.lock().ok().and_then(|e| e.clone()),

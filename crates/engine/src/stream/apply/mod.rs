@@ -19,7 +19,11 @@ mod statements;
 mod tables;
 pub(super) mod values;
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use pgstream_postgres::{Class, Client, Lsn, Server, pgoutput::Timestamp};
 use tokio::{
@@ -131,7 +135,9 @@ impl Applier {
                 biased;
                 work = todo.recv() => match work {
                     Some(Work::Chunk(chunk)) => {
+                        let began = Instant::now();
                         self.chunk(*chunk).await?;
+                        self.monitor.applied_in(began.elapsed());
                         self.report.send_modify(|applied| applied.done += 1);
                     }
                     Some(Work::Ddl(ddl)) => {
@@ -209,6 +215,7 @@ impl Applier {
             return Err(error);
         }
         self.tables.unload();
+        self.monitor.schema_changed();
         Ok(())
     }
 

@@ -1,0 +1,146 @@
+//! `monitor`, and the metrics of `run`, as a user and CloudWatch see them.
+
+use pgstream_testkit::{Emulator, Proxy, Stop};
+use serde_json::Value;
+
+use crate::replicator::{Pipeline, SLOT};
+
+const OF: [(&str, &str); 2] = [("Slot", SLOT), ("Database", "app")];
+
+async fn prepared() -> Pipeline {
+    let pipeline = Pipeline::new("CREATE TABLE t (id int PRIMARY KEY)").await;
+    pipeline.pgstream(&["init"]).await.ok();
+    pipeline
+}
+
+#[tokio::test]
+async fn a_slot_without_a_reader_is_named_and_one_with_is_well() {
+    let pipeline = prepared().await;
+    let unread = pipeline.pgstream(&["monitor"]).await;
+    let unread = unread.ends(1).prints(&[SLOT, "reserved", "nobody reads slot pgstream_app_slot", "of WAL a second"]);
+    assert!(unread.out.lines().all(|line| line.trim_end().chars().count() <= 100), "{unread:?}");
+
+    let mut running = pipeline.run();
+    pipeline.caught_up(&mut running).await;
+    let well = pipeline.pgstream(&["monitor", "--to", "json"]).await.ok();
+    let sample: Value = serde_json::from_str(&well.out).unwrap();
+    assert_eq!(sample["up"], true, "{sample:#}");
+    assert_eq!(sample["slots"][0]["active"], true, "{sample:#}");
+    assert_eq!(sample["slots"][0]["inactive_seconds"], 0.0, "{sample:#}");
+    running.stop().await.ok();
+
+    pipeline.pgstream(&["destroy", "--yes"]).await.ok();
+    pipeline.pgstream(&["monitor"]).await.ends(1).prints(&["missing", "does not exist: run `pgstream-aws status`"]);
+}
+
+#[tokio::test]
+async fn a_source_that_is_down_is_said_to_be_and_comes_back() {
+    let pipeline = prepared().await;
+    let mut watching = pipeline.start(&["monitor", "--every", "1", "--to", "prometheus"]);
+    watching.prints("pgstream_slot_up{slot=\"pgstream_app_slot\",database=\"app\"} 1").await;
+    watching.prints("pgstream_slot_wal_bytes_per_second{").await;
+    pipeline.source.stop(Stop::Immediate).await;
+    watching.prints("pgstream_slot_up{slot=\"pgstream_app_slot\",database=\"app\"} 0").await;
+    watching.says("the source does not answer").await;
+    let down = pipeline.pgstream(&["monitor", "--to", "prometheus"]).await.ends(1);
+    assert_eq!(down.out.lines().filter(|line| !line.starts_with('#')).count(), 1, "nothing else is known\n{down:?}");
+    pipeline.source.start().await;
+    let before = watching.stdout().matches("pgstream_slot_active{").count();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while watching.stdout().matches("pgstream_slot_active{").count() == before {
+        assert!(std::time::Instant::now() < deadline, "{}", watching.stdout());
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    watching.stop().await.ok();
+}
+
+#[tokio::test]
+async fn a_source_that_does_not_answer_is_not_waited_for() {
+    let mut pipeline = prepared().await;
+    let proxy = Proxy::start(pipeline.source.port()).await.unwrap();
+    pipeline.set("source.postgres.url", proxy.url(&pipeline.source.url("app"), pipeline.source.port()));
+    proxy.stall();
+    let slow = pipeline.pgstream(&["monitor", "--to", "json"]).await.ends(1);
+    let sample: Value = serde_json::from_str(&slow.out).unwrap();
+    assert_eq!(sample["up"], false, "{sample:#}");
+}
+
+#[tokio::test]
+async fn a_slot_that_fell_behind_its_limit_is_lost() {
+    let pipeline = prepared().await;
+    let here = pipeline.here().await;
+    here.batch("ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'").await;
+    here.batch("SELECT pg_reload_conf()").await;
+    here.batch("INSERT INTO t VALUES (1)").await;
+    for _ in 0..4 {
+        here.batch("SELECT pg_switch_wal(); INSERT INTO t VALUES (2); DELETE FROM t WHERE id = 2; CHECKPOINT").await;
+    }
+    let lost = pipeline.pgstream(&["monitor", "--to", "prometheus"]).await;
+    lost.ends(1).prints(&["pgstream_slot_wal_status{slot=\"pgstream_app_slot\",database=\"app\"} 3"]);
+}
+
+#[tokio::test]
+async fn cloudwatch_is_given_what_was_seen_and_free_storage_says_when_the_disk_is_full() {
+    let mut pipeline = prepared().await;
+    let emulator = Emulator::start().await.unwrap();
+    pipeline.environment(emulator.environment());
+    let instance = ("DBInstanceIdentifier", "shop-1");
+    emulator.put_metric("AWS/RDS", "FreeStorageSpace", instance, 5e9).await;
+    pipeline
+        .pgstream(&["monitor", "--to", "cloudwatch", "--rds-instance", "shop-1"])
+        .await
+        .ends(1)
+        .says(&["published"]);
+    assert_eq!(emulator.metric("pgstream-aws", "Up", &OF, "Minimum").await, [1.0]);
+    assert_eq!(emulator.metric("pgstream-aws", "SlotActive", &OF, "Maximum").await, [0.0]);
+    assert_eq!(emulator.metric("pgstream-aws", "FreeStorageBytes", &OF, "Minimum").await, [5e9]);
+    assert!(emulator.metric("pgstream-aws", "RetainedWalBytes", &OF, "Maximum").await[0] > 0.0);
+}
+
+#[tokio::test]
+async fn the_stream_prints_metrics_that_cloudwatch_logs_reads() {
+    let mut pipeline = prepared().await;
+    pipeline.set("aws.metrics.to", "emf");
+    pipeline.set("aws.metrics.interval", 1);
+    let mut running = pipeline.run();
+    pipeline.caught_up(&mut running).await;
+    running.prints("\"Transactions\":").await;
+    let stopped = running.stop().await.ok();
+    let lines: Vec<Value> = stopped.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let sum = |name: &str| lines.iter().filter_map(|line| line[name].as_f64()).sum::<f64>();
+    assert!(sum("Transactions") >= 1.0 && sum("RowsInserted") >= 1.0, "{lines:#?}");
+    assert_eq!(sum("Errors"), 0.0);
+    assert!(lines.iter().all(|line| line["Slot"] == SLOT && line["Database"] == "app"));
+
+    // What ends the stream is counted, by its code.
+    pipeline.there().await.batch("DELETE FROM marker").await;
+    let running = pipeline.run();
+    pipeline.here().await.batch("DELETE FROM marker WHERE n = 0").await;
+    let ended = running.done().await.ends(1);
+    let last: Value = serde_json::from_str(ended.out.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["Errors"], &last["Code"]), (&Value::from(1.0), &Value::from("stream::conflict")), "{ended:?}");
+}
+
+#[tokio::test]
+async fn the_stream_publishes_metrics_by_itself() {
+    let mut pipeline = prepared().await;
+    let emulator = Emulator::start().await.unwrap();
+    pipeline.environment(emulator.environment());
+    pipeline.set("aws.metrics.to", "cloudwatch");
+    let mut running = pipeline.run();
+    pipeline.caught_up(&mut running).await;
+    // With the last ones, not after a minute.
+    running.stop().await.ok();
+    assert!(emulator.metric("pgstream-aws", "Transactions", &OF, "Sum").await.iter().sum::<f64>() >= 1.0);
+    assert_eq!(emulator.metric("pgstream-aws", "Errors", &OF, "Sum").await.iter().sum::<f64>(), 0.0);
+}
+
+#[tokio::test]
+async fn metrics_on_standard_output_and_changes_on_standard_output_exclude_each_other() {
+    let mut pipeline = prepared().await;
+    pipeline.unset("target.postgres");
+    pipeline.set("target.stdout", Value::Object(serde_json::Map::new()));
+    pipeline.set("source.postgres.mode", "replication");
+    pipeline.set("aws.metrics.to", "emf");
+    pipeline.pgstream(&["run"]).await.ends(2).says(&["aws.metrics.to", "`aws.metrics.to: cloudwatch`"]);
+}
