@@ -186,11 +186,7 @@ impl Snapshotting {
     }
 
     fn schema_session(&self, majors: Majors) -> Session {
-        let mut session = session("schema", majors.target).with("synchronous_commit", "on");
-        if majors.target >= 14 {
-            // A backend notices within seconds that nobody waits for its index any more.
-            session = session.with("client_connection_check_interval", "2s");
-        }
+        let mut session = watched(session("schema", majors.target).with("synchronous_commit", "on"), majors.target);
         for (name, value) in &self.job.settings.schema.index_session_settings {
             session = session.with(name, value);
         }
@@ -289,7 +285,7 @@ impl Snapshotting {
         let at_target = self.job.target_settings.max_connections.get().saturating_sub(EXTRA_CONNECTIONS).max(2);
         let schemas = settings.schema_workers.get().min(at_target / 2).max(1);
         let copies = settings.table_workers.get().min(at_source).min(at_target - schemas).max(1);
-        let copy_session = copy_session(session("copy", majors.target), replica);
+        let copy_session = copy_session(majors.target, replica);
         let lanes = Lanes {
             source: self.job.source.clone(),
             source_session: session("read", majors.source),
@@ -383,10 +379,18 @@ pub(super) fn session(purpose: &str, major: u32) -> Session {
 }
 
 /// A session that fills tables.
-pub(super) fn copy_session(session: Session, ignore_triggers: bool) -> Session {
+pub(super) fn copy_session(major: u32, ignore_triggers: bool) -> Session {
     // A target that crashes while tables are copied must not forget one that this run counts as finished.
-    let session = session.with("synchronous_commit", "on");
-    if ignore_triggers { session.with("session_replication_role", "replica") } else { session }
+    let mut session = watched(session("copy", major).with("synchronous_commit", "on"), major);
+    if ignore_triggers {
+        session = session.with("session_replication_role", "replica");
+    }
+    session
+}
+
+/// A backend that waits for a lock, or builds an index, notices within seconds that nobody waits for it any more.
+fn watched(session: Session, major: u32) -> Session {
+    if major >= 14 { session.with("client_connection_check_interval", "2s") } else { session }
 }
 
 /// How many entries of a dump one transaction may create: about half of what the server's lock table holds, since

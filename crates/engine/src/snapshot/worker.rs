@@ -304,7 +304,7 @@ impl Shared {
         }
         patient(&source, source.major_version().await?).await?;
         exporter::enter(&source, &self.job.source, &self.context.snapshot).await?;
-        let settings = copy_session(session("copy", self.target_major), self.round.ignore_triggers);
+        let settings = copy_session(self.target_major, self.round.ignore_triggers);
         let target = self.target.connect(&settings).await?;
         rounds::mark(&target, &self.context.origin).await?;
         Ok(Sessions { source, target })
