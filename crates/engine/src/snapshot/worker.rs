@@ -102,8 +102,8 @@ enum End {
 struct Seen {
     /// The target's clock when it was reached first.
     since: Option<String>,
-    /// A round that was not finished.
-    lost: bool,
+    /// It has worked for a coordinator.
+    served: bool,
     /// When a coordinator was there last.
     coordinator: Instant,
     total: Worked,
@@ -112,7 +112,7 @@ struct Seen {
 impl Worker {
     async fn run(self) -> Result<Worked, Error> {
         let source_name = self.source_name().await?;
-        let mut seen = Seen { since: None, lost: false, coordinator: Instant::now(), total: Worked::default() };
+        let mut seen = Seen { since: None, served: false, coordinator: Instant::now(), total: Worked::default() };
         loop {
             match self.step(&source_name, &mut seen).await {
                 Ok(true) => return Ok(seen.total),
@@ -147,14 +147,14 @@ impl Worker {
                     return Ok(false);
                 }
                 let (source_name, server) = (source_name.to_owned(), place.server.to_string());
-                return Err(match seen.lost {
+                return Err(match seen.served {
                     true => Error::CoordinatorGone { source_name, server },
                     false => Error::NoCoordinator { source_name, server, waited: self.wait },
                 });
             }
         };
         tracing::info!(round = round.id, server = %place.server, "working for a coordinator");
-        seen.lost = true;
+        seen.served = true;
         let end = Box::pin(self.serve(&round, &place.server, &mut seen.total)).await;
         seen.coordinator = Instant::now();
         match end? {
@@ -231,7 +231,8 @@ impl Worker {
                 }
             };
             match done {
-                None => return Ok(End::Copied),
+                // Nothing is left of a round that was abandoned, either.
+                None => return Ok(if rounds::is_alive(&control, round).await? { End::Copied } else { End::Lost }),
                 Some(Ok(Ok(worked))) => total.add(worked),
                 // Whatever fails when the coordinator dies, its death is the reason.
                 Some(Ok(Err(error))) => {
