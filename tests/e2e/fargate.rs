@@ -19,6 +19,8 @@ pub struct Fargate<'a> {
     seen: BTreeSet<String>,
     /// Commands in the order in which they ran.
     pub commands: Vec<String>,
+    /// Tasks that end by themselves.
+    running: Vec<(String, Replicator)>,
     /// The task of the service.
     pub stream: Option<Replicator>,
 }
@@ -26,10 +28,10 @@ pub struct Fargate<'a> {
 impl<'a> Fargate<'a> {
     pub fn new(emulator: &'a Emulator, cluster: &str) -> Self {
         let cluster = cluster.to_owned();
-        Self { emulator, cluster, seen: BTreeSet::new(), commands: Vec::new(), stream: None }
+        Self { emulator, cluster, seen: BTreeSet::new(), commands: Vec::new(), running: Vec::new(), stream: None }
     }
 
-    /// Runs what was asked for since the last time.
+    /// Starts what was asked for since the last time, and tells what has ended since.
     pub async fn run(&mut self) {
         let tasks = self.ecs("ListTasks", json!({ "cluster": self.cluster })).await;
         for arn in tasks["taskArns"].as_array().unwrap() {
@@ -37,6 +39,14 @@ impl<'a> Fargate<'a> {
             if self.seen.insert(arn.clone()) {
                 self.run_task(&arn).await;
             }
+        }
+        for (arn, mut task) in std::mem::take(&mut self.running) {
+            if task.poll().is_none() {
+                self.running.push((arn, task));
+                continue;
+            }
+            task.done().await.ok();
+            self.ecs("StopTask", json!({ "cluster": self.cluster, "task": arn, "reason": "ended" })).await;
         }
     }
 
@@ -51,17 +61,11 @@ impl<'a> Fargate<'a> {
         let command: Vec<&str> = command.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
         self.commands.push(command.join(" "));
         let environment = self.environment(container).await;
+        let task = Replicator::start_in(&command, environment);
         match command.as_slice() {
-            ["run"] => {
-                self.stream = Some(Replicator::start_in(&command, environment));
-                return;
-            }
-            // One process copies; the tasks of its workers find nothing left to do.
-            ["snapshot", "coordinate"] => drop(Replicator::start_in(&["snapshot"], environment).done().await.ok()),
-            ["snapshot", "worker"] => {}
-            command => drop(Replicator::start_in(command, environment).done().await.ok()),
+            ["run"] => self.stream = Some(task),
+            _ => self.running.push((arn.to_owned(), task)),
         }
-        self.ecs("StopTask", json!({ "cluster": self.cluster, "task": arn, "reason": "ended" })).await;
     }
 
     /// What a container is given: its variables, and parameters of Systems Manager as variables.

@@ -52,3 +52,4 @@ mod store;
 mod tokens;
 mod usage;
 mod users;
+mod workers;

@@ -195,6 +195,22 @@ async fn the_safety_valve_warns_holds_the_copy_back_and_drops_the_slot_in_this_o
 }
 
 #[tokio::test]
+async fn a_copy_that_is_held_back_goes_on_when_it_is_let() {
+    let pipeline = Pipeline::new("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id").await;
+    pipeline.pgstream(&["init"]).await.ok();
+    // So that the target is prepared.
+    pipeline.pgstream(&["snapshot", "--tables", "marker"]).await.ok();
+    let there = pipeline.there().await;
+    there.batch("INSERT INTO pgstream.safety_valve VALUES ('pgstream_app_slot', 'copy_paused', 'no room')").await;
+    let mut copying = pipeline.start(&["snapshot"]);
+    copying.says("the copy is paused by the safety valve").await;
+    assert_eq!(there.text("SELECT count(*)::text FROM t").await.as_deref(), Some("0"));
+    there.batch("DELETE FROM pgstream.safety_valve").await;
+    copying.done().await.ok().says(&["the copy goes on"]);
+    pipeline.assert_same_rows().await;
+}
+
+#[tokio::test]
 async fn a_safety_valve_that_cannot_work_is_refused() {
     let pipeline = prepared().await;
     let unknown = pipeline.pgstream(&["monitor", "--every", "1", "--drop-slot-below", "5GB"]).await;

@@ -1,6 +1,6 @@
 //! The command line, as clap reads it.
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pgstream_config::Overrides;
@@ -472,7 +472,42 @@ pub struct Doctor {
 
 /// `snapshot`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Snapshot {
+    /// What is copied.
+    #[command(flatten)]
+    pub copy: CopyArgs,
+    /// Copy with N processes on this machine, which are replaced when they die
+    #[arg(long, value_name = "N")]
+    pub workers: Option<NonZeroUsize>,
+    /// Or one side of a copy by several processes or tasks.
+    #[command(subcommand)]
+    pub side: Option<SnapshotSide>,
+}
+
+/// `snapshot coordinate`, `snapshot worker`.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotSide {
+    /// Hold the snapshot and copy the schema, while workers elsewhere copy the rows
+    Coordinate {
+        /// What is copied.
+        #[command(flatten)]
+        copy: CopyArgs,
+        /// How long no worker may be at work before that is an error
+        #[arg(long, value_name = "SECONDS", default_value_t = WORKERS_WAIT)]
+        wait: u64,
+    },
+    /// Copy rows for a coordinator, with the same configuration, until none are left
+    Worker(WorkerArgs),
+}
+
+/// How long coordinator and workers wait for each other: tasks of Fargate take a minute or two to come up, and one that
+/// failed is started again after half a minute.
+const WORKERS_WAIT: u64 = 600;
+
+/// What a copy is of.
+#[derive(Debug, Args)]
+pub struct CopyArgs {
     /// The source.
     #[command(flatten)]
     pub source: SourceArgs,
@@ -491,6 +526,26 @@ pub struct Snapshot {
     /// Keep the schema dump in this file
     #[arg(long, value_name = "FILE")]
     pub dump_file: Option<String>,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `snapshot worker`.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// The source.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Target database, instead of target.postgres.url
+    #[arg(long, value_name = "URL")]
+    pub target_url: Option<String>,
+    /// Tables that may be copied, as the coordinator has them
+    #[arg(long, value_delimiter = ',', value_name = "PATTERNS")]
+    pub tables: Vec<String>,
+    /// How long there may be no coordinator before that is an error
+    #[arg(long, value_name = "SECONDS", default_value_t = WORKERS_WAIT)]
+    pub wait: u64,
     /// Report as JSON
     #[arg(long)]
     pub json: bool,

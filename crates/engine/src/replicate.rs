@@ -16,7 +16,7 @@ use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    snapshot::{self, LedgerSource, Progress, Summary},
+    snapshot::{self, Copiers, LedgerSource, Progress, Summary, Worked},
     source::{self, InitSettings, Names, Part, Step, slot},
     stream::{self, COPY_INLINE, Destination, Limits, Rights, SchemaChanges, status::Monitor},
     target::{ledger, progress},
@@ -153,7 +153,7 @@ pub async fn run(
     if pipeline.mode != Mode::Replication {
         match patiently(run, cancel, &tell, async || is_copied(run, &names).await).await? {
             Some(true) => tell(Milestone::AlreadyCopied),
-            Some(false) => copy(run, progress, cancel, &tell).await?,
+            Some(false) => copy(run, Copiers::Here, progress, cancel, &tell).await?,
             None => return Ok(()),
         }
     }
@@ -170,6 +170,7 @@ pub async fn run(
 /// The first failure that time does not heal.
 pub async fn copy(
     run: &Run,
+    copiers: Copiers,
     progress: Progress,
     cancel: &CancellationToken,
     tell: &(impl Fn(Milestone<'_>) + Sync),
@@ -180,13 +181,36 @@ pub async fn copy(
     };
     let names = Names::with_slot(run.source.dsn().dbname(), run.pipeline.source.slot.as_deref())?;
     let attempt = async || {
-        let job = copy_job(run, target, settings, &names).await?;
+        let job = copy_job(run, target, settings, &names, copiers.clone()).await?;
         Ok(snapshot::run(job, progress.clone(), cancel.clone()).await?)
     };
     if let Some(summary) = patiently(run, cancel, tell, attempt).await? {
         tell(Milestone::Copied(&summary));
     }
     Ok(())
+}
+
+/// Copies parts that a coordinator offers until none are left, through transient errors. `wait`: how long nobody may offer
+/// anything. `None` when cancelled.
+///
+/// # Errors
+/// The first failure that time does not heal.
+pub async fn work(
+    run: &Run,
+    wait: Duration,
+    cancel: &CancellationToken,
+    tell: &(impl Fn(Milestone<'_>) + Sync),
+) -> Result<Option<Worked>, Error> {
+    let (Destination::Postgres(target), Some(Target::Postgres(settings))) = (&run.destination, &run.pipeline.target)
+    else {
+        return Err(Error::StdoutSnapshot);
+    };
+    let names = Names::with_slot(run.source.dsn().dbname(), run.pipeline.source.slot.as_deref())?;
+    let attempt = async || {
+        let job = copy_job(run, target, settings, &names, Copiers::Here).await?;
+        Ok(snapshot::work(job, wait, cancel.clone()).await?)
+    };
+    patiently(run, cancel, tell, attempt).await
 }
 
 /// Makes attempts until one succeeds, as the retry policy allows. `None` when cancelled.
@@ -259,6 +283,7 @@ async fn copy_job(
     target: &Server,
     settings: &pgstream_config::pipeline::PostgresTarget,
     names: &Names,
+    copiers: Copiers,
 ) -> Result<snapshot::Job, Error> {
     let follows = run.pipeline.mode == Mode::SnapshotAndReplication;
     let created_after = if follows {
@@ -278,6 +303,7 @@ async fn copy_job(
         retry: run.pipeline.source.retry,
         publication: follows.then(|| names.publication.clone()),
         created_after,
+        copiers,
         tools: None,
     })
 }

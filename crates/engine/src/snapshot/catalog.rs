@@ -135,14 +135,6 @@ pub(crate) async fn tables(
                 }
             },
         };
-        let conditions: Vec<String> = [
-            relation.config.as_deref().map(str::trim).and_then(strip_where),
-            publication.and_then(|p| p.condition.as_deref()),
-        ]
-        .into_iter()
-        .flatten()
-        .map(|sql| format!("({sql})"))
-        .collect();
         found.copied.push(Table {
             oid: relation.oid,
             name: relation.name,
@@ -150,13 +142,25 @@ pub(crate) async fn tables(
             bytes: relation.bytes,
             pages: relation.pages,
             columns: Vec::new(),
-            condition: (!conditions.is_empty()).then(|| conditions.join(" AND ")),
+            condition: condition(relation.config.as_deref(), publication.and_then(|p| p.condition.as_deref())),
             extension_config: relation.extension,
         });
     }
     columns(source, major, &mut found.copied, published.as_ref()).await?;
     found.copied.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
     Ok(found)
+}
+
+/// Which rows are copied: those that an extension calls the user's, and of these what the publication lets through.
+pub(crate) fn condition(config: Option<&str>, publication: Option<&str>) -> Option<String> {
+    let both = [config.map(str::trim).and_then(strip_where), publication];
+    let conditions: Vec<String> = both.into_iter().flatten().map(|sql| format!("({sql})")).collect();
+    (!conditions.is_empty()).then(|| conditions.join(" AND "))
+}
+
+/// Whether the rows of a table are wanted; `chain` as for [`wanted`].
+pub(crate) fn has_rows_wanted(filter: &TableFilter, chain: &[&TableName]) -> bool {
+    wanted(filter, chain).1
 }
 
 /// Whether the schema and the rows of a table are wanted; `chain` is the table and the partitioned tables above it.

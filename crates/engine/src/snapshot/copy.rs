@@ -18,6 +18,7 @@ use futures::{SinkExt, StreamExt};
 use pgstream_config::pipeline::OnConflict;
 use pgstream_postgres::{Client, quote_ident};
 use tokio::sync::OnceCell;
+use tokio_postgres::Transaction;
 
 use super::{
     Error,
@@ -26,7 +27,10 @@ use super::{
     ledger::{self, Entry, Origin, State},
     progress::TableProgress,
 };
-use crate::mutants::{self, Failpoint, Mutant};
+use crate::{
+    mutants::{self, Failpoint, Mutant},
+    target::valve,
+};
 
 /// How often a COPY is looked after.
 const WATCH: Duration = Duration::from_secs(2);
@@ -47,6 +51,14 @@ pub(crate) struct Unit {
     pub(crate) progress: Arc<TableProgress>,
     /// The table was emptied for its parts.
     pub(crate) cleared: OnceCell<()>,
+}
+
+/// One range of a table's pages, and how many there are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) number: usize,
+    pub(crate) of: usize,
+    pub(crate) pages: Pages,
 }
 
 /// Pages `from..to` of a heap; `to: None` has no end.
@@ -118,6 +130,20 @@ pub(crate) struct Context {
     pub(crate) watch: Watch,
 }
 
+impl Context {
+    fn entry<'a>(&'a self, unit: &'a Unit, part: Part, copied: Copied) -> Entry<'a> {
+        let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+        Entry {
+            table: &unit.table.name,
+            part: number(part.number),
+            parts: number(part.of),
+            snapshot: &self.snapshot,
+            rows: copied.rows,
+            bytes: copied.bytes,
+        }
+    }
+}
+
 /// Looks after transactions from another session.
 ///
 /// A server that fails a COPY goes on swallowing its data until the end, and the driver does not say so before; without
@@ -137,6 +163,11 @@ impl Watch {
 }
 
 impl Unit {
+    fn part(&self, number: usize) -> Part {
+        let pages = self.parts.get(number).copied().unwrap_or(Pages { from: 0, to: None });
+        Part { number, of: self.parts.len(), pages }
+    }
+
     fn read_sql(&self, pages: Pages) -> String {
         let format = self.format.keyword();
         let mut conditions: Vec<String> = self.table.condition.iter().cloned().collect();
@@ -154,17 +185,23 @@ impl Unit {
         format!("COPY (SELECT {columns} FROM {}{filter}) TO STDOUT (FORMAT {format})", self.table.only())
     }
 
-    fn write_sql(&self) -> String {
+    fn write_sql(&self, whole: bool) -> String {
         let (format, columns) = (self.format.keyword(), self.table.column_list());
         match &self.write {
             Write::Merge(_) => format!("COPY pg_temp.pgstream_stage{columns} FROM STDIN (FORMAT {format})"),
-            Write::Fresh if self.parts.len() == 1 && self.table.kind == Kind::Plain => {
+            // Only a transaction that has emptied the table may freeze its rows: no part of many can.
+            Write::Fresh if whole && self.table.kind == Kind::Plain => {
                 format!("COPY {}{columns} FROM STDIN (FORMAT {format}, FREEZE)", self.table.name)
             }
             Write::Fresh | Write::Append => {
                 format!("COPY {}{columns} FROM STDIN (FORMAT {format})", self.table.name)
             }
         }
+    }
+
+    /// For messages of the target's session.
+    pub(crate) fn doing(&self) -> String {
+        format!("copying rows into {}", self.table.name)
     }
 
     /// Empties what an earlier run left. Only ever touches rows that the ledger calls ours.
@@ -185,25 +222,26 @@ pub(crate) async fn part(
     source: &Client,
     target: &mut Client,
     unit: &Unit,
-    part: usize,
+    number: usize,
 ) -> Result<Copied, Error> {
-    if unit.parts.len() > 1 {
+    valve::wait_while_paused(target, &context.origin.source).await?;
+    let part = unit.part(number);
+    if part.of > 1 {
         unit.cleared.get_or_try_init(|| clear(context, &*target, unit)).await?;
     }
-    let doing = format!("copying rows into {}", unit.table.name);
-    let wrap = target.failed(&doing);
-    let outcome = run(context, source, target, unit, part).await;
-    match outcome {
-        Ok(copied) => Ok(copied),
-        Err(Failure::Target(error)) => Err(wrap(error).into()),
-        Err(Failure::Source(error)) => {
-            Err(source.failed(&format!("copying rows out of {}", unit.table.name))(error).into())
+    let failed = target.failed(&unit.doing());
+    let run = async {
+        if mutants::is(Mutant::LedgerFirst) {
+            ledger::record(&**target, &context.origin, &context.entry(unit, part, Copied::default())).await?;
         }
-        Err(Failure::Other(error)) => Err(error),
-    }
+        let tx = target.build_transaction().start().await?;
+        fill(context, source, tx, unit, part).await
+    };
+    run.await.map_err(|failure| failure.told(source, unit, failed))
 }
 
-enum Failure {
+/// Why a part was not copied; only the caller has the session of the target to ask for more.
+pub(crate) enum Failure {
     Source(tokio_postgres::Error),
     Target(tokio_postgres::Error),
     Other(Error),
@@ -215,7 +253,24 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-async fn clear(context: &Context, target: &Client, unit: &Unit) -> Result<(), Error> {
+impl Failure {
+    /// Says whose it is. `failed`: of the target's session, [`Unit::doing`].
+    pub(crate) fn told(
+        self,
+        source: &Client,
+        unit: &Unit,
+        failed: impl FnOnce(tokio_postgres::Error) -> pgstream_postgres::Error,
+    ) -> Error {
+        match self {
+            Self::Target(error) => failed(error).into(),
+            Self::Source(error) => source.failed(&format!("copying rows out of {}", unit.table.name))(error).into(),
+            Self::Other(error) => error,
+        }
+    }
+}
+
+/// Empties a table of many parts before the first of them is copied, if an earlier run has left some.
+pub(crate) async fn clear(context: &Context, target: &Client, unit: &Unit) -> Result<(), Error> {
     if unit.state == State::Absent {
         return Ok(());
     }
@@ -242,30 +297,17 @@ async fn act_as(target: &tokio_postgres::Client, context: &Context) -> Result<()
     }
 }
 
-async fn run(
+/// Copies one part, records it in the ledger and commits.
+pub(crate) async fn fill(
     context: &Context,
     source: &Client,
-    target: &mut Client,
+    tx: Transaction<'_>,
     unit: &Unit,
-    part: usize,
+    part: Part,
 ) -> Result<Copied, Failure> {
-    let pages = unit.parts.get(part).copied().unwrap_or(Pages { from: 0, to: None });
-    let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-    let entry = |copied: Copied| Entry {
-        table: &unit.table.name,
-        part: number(part),
-        parts: number(unit.parts.len()),
-        snapshot: &context.snapshot,
-        rows: copied.rows,
-        bytes: copied.bytes,
-    };
-    if mutants::is(Mutant::LedgerFirst) {
-        ledger::record(&**target, &context.origin, &entry(Copied::default())).await?;
-    }
-    let tx = target.build_transaction().start().await?;
     act_as(tx.client(), context).await?;
     let name = &unit.table.name;
-    if unit.parts.len() == 1 {
+    if part.of == 1 {
         match (&unit.write, unit.state) {
             (Write::Fresh, state) => {
                 tx.batch_execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", unit.table.only())).await?;
@@ -292,7 +334,7 @@ async fn run(
     }
     // A transaction with an id can be seen to end.
     let pid: i32 = tx.query_one("SELECT pg_backend_pid(), pg_current_xact_id()::text", &[]).await?.get(0);
-    let mut copied = transfer(&context.watch, pid, source, tx.client(), unit, pages).await?;
+    let mut copied = transfer(&context.watch, pid, source, tx.client(), unit, part).await?;
     if let Write::Merge(merge) = &unit.write {
         let columns = unit.table.columns_joined();
         copied.rows = tx
@@ -309,12 +351,12 @@ async fn run(
     if context.role.is_some() {
         tx.batch_execute("RESET ROLE").await?;
     }
-    if unit.parts.len() == 1 && unit.state != State::Absent {
+    if part.of == 1 && unit.state != State::Absent {
         ledger::forget(&tx, &context.origin, name).await?;
     }
     mutants::reached(Failpoint::BeforeLedger);
     if !mutants::is(Mutant::LedgerFirst) {
-        ledger::record(&tx, &context.origin, &entry(copied)).await?;
+        ledger::record(&tx, &context.origin, &context.entry(unit, part, copied)).await?;
     }
     mutants::reached(Failpoint::AfterLedger);
     tx.commit().await?;
@@ -344,10 +386,10 @@ async fn transfer(
     source: &Client,
     target: &tokio_postgres::Client,
     unit: &Unit,
-    pages: Pages,
+    part: Part,
 ) -> Result<Copied, Failure> {
-    let sink = target.copy_in::<_, Bytes>(&unit.write_sql()).await?;
-    let frames = source.copy_out(&unit.read_sql(pages)).await.map_err(Failure::Source)?;
+    let sink = target.copy_in::<_, Bytes>(&unit.write_sql(part.of == 1)).await?;
+    let frames = source.copy_out(&unit.read_sql(part.pages)).await.map_err(Failure::Source)?;
     let (mut sink, mut frames) = (pin!(sink), pin!(frames));
     let mut counted = Counted { progress: &unit.progress, bytes: 0, kept: false };
     let mut chunk = BytesMut::with_capacity(CHUNK);

@@ -57,7 +57,7 @@ impl Databases {
 
     /// The database that is filled before it takes the place of the present one.
     pub(crate) fn staging(&self) -> Server {
-        self.server.with_dbname(&suffixed(&self.name, "_pgstream_new"))
+        staging(&self.server)
     }
 
     async fn comment(&self, database: &str) -> Result<Option<Option<String>>, Error> {
@@ -292,6 +292,20 @@ pub(crate) async fn copy_settings(source: &Client, target: &Client, database: &s
         }
     }
     Ok(notices)
+}
+
+/// Whether the server has a database of this name.
+pub(crate) async fn is_there(client: &Client, name: &str) -> Result<bool, Error> {
+    let row = client
+        .query_one("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", &[&name])
+        .await
+        .map_err(client.failed("looking for the database"))?;
+    Ok(row.get(0))
+}
+
+/// The database that is filled before it takes the place of that one.
+pub(crate) fn staging(server: &Server) -> Server {
+    server.with_dbname(&suffixed(server.dsn().dbname(), "_pgstream_new"))
 }
 
 /// `name` with a suffix, within the server's limit and on a character boundary.

@@ -332,6 +332,114 @@ pub enum Error {
         server: String,
     },
 
+    /// Nobody offers anything to a worker.
+    #[error("no coordinator offers a copy of \"{source_name}\" on {server} (waited {} s)", waited.as_secs())]
+    #[diagnostic(
+        code(snapshot::no_coordinator),
+        help(
+            "start `pgstream-aws snapshot coordinate` with the same configuration, mode and slot too; \
+             `--wait SECONDS` says how long a worker waits for it"
+        )
+    )]
+    NoCoordinator {
+        /// Ledger name.
+        source_name: String,
+        /// The target.
+        server: String,
+        /// How long.
+        waited: std::time::Duration,
+    },
+
+    /// The coordinator ended before all rows were in.
+    #[error("the coordinator of the copy of \"{source_name}\" on {server} ended before all rows were copied")]
+    #[diagnostic(
+        code(snapshot::coordinator_gone),
+        help(
+            "its own message says why. Start it again, and its workers: what was being copied was given back, tables \
+             that are complete are not copied again"
+        )
+    )]
+    CoordinatorGone {
+        /// Ledger name.
+        source_name: String,
+        /// The target.
+        server: String,
+    },
+
+    /// A worker reads from another server than the one that holds the snapshot.
+    #[error("this worker reads from {here}, but the snapshot of the copy is held by {there}")]
+    #[diagnostic(
+        code(snapshot::other_server),
+        help(
+            "a snapshot can only be read on the server that took it. Use the same writer endpoint for the coordinator and \
+             all workers, not one that leads to several servers"
+        )
+    )]
+    OtherServer {
+        /// Where the worker is connected.
+        here: String,
+        /// Where the coordinator was.
+        there: String,
+    },
+
+    /// A worker was offered something that its configuration does not have.
+    #[error("{table} is to be copied, but this worker's configuration leaves it out")]
+    #[diagnostic(
+        code(snapshot::worker_differs),
+        help("give the coordinator and all workers the same configuration, and the same `--tables`")
+    )]
+    WorkerDiffers {
+        /// The table, quoted.
+        table: String,
+    },
+
+    /// A coordinator has nobody to copy for it.
+    #[error("no worker has been at work for {} s; {} left to copy", waited.as_secs(), count(*.parts, "part"))]
+    #[diagnostic(
+        code(snapshot::no_workers),
+        help(
+            "start `pgstream-aws snapshot worker` with the same configuration, and this again; or copy from here alone \
+             with `pgstream-aws snapshot`, or with workers on this machine: `pgstream-aws snapshot --workers 4`"
+        )
+    )]
+    NoWorkers {
+        /// Parts that are left.
+        parts: usize,
+        /// How long.
+        waited: std::time::Duration,
+    },
+
+    /// Sessions of workers that belong to a copy that is over do not end.
+    #[error("{} of an earlier copy of \"{source_name}\" still {} on {server}", count(*.left, "session"), if *.left == 1 { "works" } else { "work" })]
+    #[diagnostic(
+        code(snapshot::workers_left),
+        help("stop the workers that are left (`pgstream-aws snapshot worker`), and run this again")
+    )]
+    WorkersLeft {
+        /// How many.
+        left: usize,
+        /// Ledger name.
+        source_name: String,
+        /// The target.
+        server: String,
+    },
+
+    /// Workers that were started here die again and again.
+    #[error("workers keep ending: {} so far, the last one with {last}", count(*.deaths, "time"))]
+    #[diagnostic(
+        code(snapshot::workers_die),
+        help(
+            "their own messages are above. Killed by a signal: look for a lack of memory. What is copied is kept: run \
+             this again"
+        )
+    )]
+    WorkersDie {
+        /// How the last one ended.
+        last: String,
+        /// How often one did.
+        deaths: usize,
+    },
+
     /// A worker ended without a result.
     #[error("a snapshot worker stopped unexpectedly: {0}")]
     #[diagnostic(code(snapshot::worker), help("this is a defect: please report it with the log"))]
@@ -386,9 +494,11 @@ impl Error {
             Self::Restore { source, .. } => source.class(),
             Self::ToolFailed { message, .. } if is_passing(message) => Class::Transient,
             Self::OtherHistory { .. } | Self::SchemaChanged { .. } | Self::SlotAhead { .. } => Class::Lost,
-            Self::Cancelled | Self::AlreadyRunning { .. } | Self::UnstableSchema { .. } | Self::SnapshotGone { .. } => {
-                Class::Transient
-            }
+            Self::Cancelled
+            | Self::AlreadyRunning { .. }
+            | Self::UnstableSchema { .. }
+            | Self::SnapshotGone { .. }
+            | Self::WorkersLeft { .. } => Class::Transient,
             Self::TargetNotEmpty { .. } | Self::MergeWithoutKey { .. } => Class::Data,
             Self::Worker(_) => Class::Bug,
             Self::SourceInRecovery { .. }
@@ -405,7 +515,13 @@ impl Error {
             | Self::RolePasswords { .. }
             | Self::Role { .. }
             | Self::DatabaseMissing { .. }
-            | Self::DatabaseInTheWay { .. } => Class::Setup,
+            | Self::DatabaseInTheWay { .. }
+            | Self::NoCoordinator { .. }
+            | Self::CoordinatorGone { .. }
+            | Self::OtherServer { .. }
+            | Self::WorkerDiffers { .. }
+            | Self::NoWorkers { .. }
+            | Self::WorkersDie { .. } => Class::Setup,
         }
     }
 

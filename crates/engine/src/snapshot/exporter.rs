@@ -154,8 +154,8 @@ async fn export(client: &Client) -> Result<Snapshot, Error> {
 ///
 /// A TRUNCATE or ALTER TABLE that waits for the exporter's lock makes everybody behind it wait too. It waits until the
 /// last row is copied, so a worker behind it would wait for ever: the exporter, which has its lock, reads instead.
-pub(crate) async fn can_read(session: &Client, table: &Table) -> Result<bool, Error> {
-    let name = if table.kind == Kind::Root { table.name.to_string() } else { format!("ONLY {}", table.name) };
+pub(crate) async fn can_read(session: &Client, name: &TableName, kind: Kind) -> Result<bool, Error> {
+    let name = if kind == Kind::Root { name.to_string() } else { format!("ONLY {name}") };
     let lock = format!("SAVEPOINT reach; LOCK TABLE {name} IN ACCESS SHARE MODE NOWAIT; RELEASE SAVEPOINT reach");
     let failed = || session.failed("locking a table before it is read");
     match session.batch_execute(&lock).await {
@@ -186,12 +186,18 @@ pub(crate) async fn still_held(session: &Client, server: &Server, snapshot: &Sna
 /// A session of its own inside the shared snapshot.
 pub(crate) async fn import(server: &Server, session: &Session, snapshot: &Snapshot) -> Result<Client, Error> {
     let client = server.connect(session).await?;
+    enter(&client, server, snapshot).await?;
+    Ok(client)
+}
+
+/// Brings a session into the shared snapshot.
+pub(crate) async fn enter(client: &Client, server: &Server, snapshot: &Snapshot) -> Result<(), Error> {
     let sql = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
         pgstream_postgres::quote_literal(&snapshot.id)
     );
     match client.batch_execute(&sql).await {
-        Ok(()) => Ok(client),
+        Ok(()) => Ok(()),
         Err(error) if ended(&error) => Err(Error::SnapshotGone { server: server.to_string() }),
         Err(error) => Err(client.failed("importing the snapshot")(error).into()),
     }

@@ -10,6 +10,8 @@
 //! Everything is recorded in the transaction that does it, so a run that dies anywhere is continued by the next.
 
 mod catalog;
+mod children;
+mod coordinate;
 mod copy;
 mod database;
 mod error;
@@ -19,26 +21,33 @@ mod finish;
 #[doc(hidden)]
 pub mod hostile;
 mod ledger;
+mod offered;
 mod plan;
 mod prepare;
 mod progress;
 mod restore;
 mod roles;
+mod rounds;
 mod run;
 mod script;
 mod select;
+mod take;
 mod target;
 mod toc;
 mod tools;
 mod units;
+mod worker;
 mod workers;
 
+pub use children::WorkerCommand;
+pub use coordinate::Copiers;
 pub use error::Error;
 pub use fence::Fence;
 pub use progress::{Event, Phase, Progress, TableProgress};
 pub(crate) use roles::is_managed;
 pub use run::run;
 pub use tools::tools_for;
+pub use worker::{Worked, work};
 
 use std::path::PathBuf;
 
@@ -64,6 +73,8 @@ pub struct Job {
     pub publication: Option<String>,
     /// Transactions that must have ended before the snapshot is taken; needed once, after a slot was created.
     pub created_after: Option<Fence>,
+    /// Who copies the rows.
+    pub copiers: Copiers,
     /// Directory of `pg_dump` and `pg_restore`; searched before `PGSTREAM_PG_BIN`, `PATH` and the usual places.
     pub tools: Option<PathBuf>,
 }

@@ -15,7 +15,7 @@ use super::{
     ledger::{Ledger, Origin, Position, State},
     restore::Dump,
     roles,
-    run::Snapshotting,
+    run::{Snapshotting, session},
     select::{self, Facts, Selection, Wish},
     target::{self, There},
     tools::Tools,
@@ -112,7 +112,7 @@ impl Snapshotting {
         }
         let request = Request {
             server: &self.job.source,
-            session: &self.session("export", facts.major),
+            session: &session("export", facts.major),
             major: facts.major,
             filter: &settings.tables,
             publication: self.job.publication.as_deref(),

@@ -86,6 +86,12 @@ impl TableProgress {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// What others have copied.
+    pub(crate) fn set(&self, rows: u64, bytes: u64) {
+        self.rows.store(rows, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn add_rows(&self, rows: u64) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
     }

@@ -17,7 +17,7 @@ use super::{
     prepare::{Prepared, SourceFacts},
     progress::Event,
     restore::Dump,
-    roles,
+    roles, rounds,
     select::Selection,
     units::table_work,
     workers::{Lanes, Run},
@@ -52,7 +52,7 @@ pub(super) struct Snapshotting {
 impl Snapshotting {
     async fn run(self) -> Result<Summary, Error> {
         self.progress.phase(Phase::Preparing);
-        let source = self.job.source.connect(&self.session("control", 0)).await?;
+        let source = self.job.source.connect(&session("control", 0)).await?;
         let facts = self.source_facts(&source).await?;
         patient(&source, facts.major).await?;
         if let Some(fence) = &self.job.created_after {
@@ -69,7 +69,7 @@ impl Snapshotting {
             self.fill(&source, &facts, &self.job.target, &mut summary).await?;
             return Ok(summary);
         }
-        let databases = Databases::open(&self.job.target, &self.session("control", 0)).await?;
+        let databases = Databases::open(&self.job.target, &session("control", 0)).await?;
         databases.drop_old().await?;
         let exists = databases.exists().await?;
         if clean && !(exists && self.is_complete(&facts).await?) {
@@ -92,7 +92,7 @@ impl Snapshotting {
     async fn is_complete(&self, facts: &SourceFacts) -> Result<bool, Error> {
         // Without a stream that goes on from it, a clean copy means a new one.
         let Some(position) = facts.position.as_ref().filter(|_| !self.job.settings.repeat) else { return Ok(false) };
-        let target = self.job.target.connect(&self.session("control", 0)).await?;
+        let target = self.job.target.connect(&session("control", 0)).await?;
         match Ledger::load(&target, &facts.origin).await {
             Ok(ledger) if ledger.has_step(ledger::COMPLETE) => ledger::can_follow(&target, position).await,
             Ok(_) | Err(Error::OtherHistory { .. }) => Ok(false),
@@ -136,10 +136,11 @@ impl Snapshotting {
         summary: &mut Summary,
     ) -> Result<(), Error> {
         let mut target =
-            server.connect(&self.session("control", 0)).await.map_err(|error| missing_database(server, error))?;
+            server.connect(&session("control", 0)).await.map_err(|error| missing_database(server, error))?;
         let major = target.major_version().await?;
         patient(&target, major).await?;
         lock(&target, server, &facts.origin).await?;
+        rounds::abandon(&target, server, &facts.origin).await?;
         let majors = Majors { source: facts.major, target: major };
         let prepared = self.prepare(source, &target, facts, majors).await?;
         self.report(source, &prepared, summary).await?;
@@ -161,15 +162,13 @@ impl Snapshotting {
         let wanted = if self.job.settings.mode == SnapshotMode::Schema { Vec::new() } else { tables.copied };
         let plan = self.plan(&target, wanted, &ledger, &own_rows, majors, replica, summary).await?;
 
-        let watch = Watch::new(target.clone());
-        let run = self.lanes(server, facts, majors, replica, dump, snapshot.clone(), watch);
+        let run = self.lanes(server, facts, majors, replica, dump, snapshot.clone(), target.clone());
         self.progress.phase(Phase::Data);
         let copied: Vec<TableName> = plan.units.iter().map(|unit| unit.table.name.clone()).collect();
         if !plan.units.is_empty() {
             summary.snapshot_lsn = Some(snapshot.lsn);
         }
-        let totals =
-            Box::pin(run.copy(Some(exporter), plan.units, plan.before, table_work(&selection, &plan.sizes))).await?;
+        let totals = Box::pin(run.copy(exporter, plan.units, plan.before, table_work(&selection, &plan.sizes))).await?;
         summary.rows += totals.rows;
         summary.bytes += totals.bytes;
         self.after_rows(source, &target, server, majors, &run, &selection).await?;
@@ -186,25 +185,8 @@ impl Snapshotting {
         settings.mode != SnapshotMode::Schema && (settings.repeat || ledger.state(table) != State::Complete)
     }
 
-    /// A session that outlives every time-out a role or database may have been given.
-    #[expect(clippy::unused_self, reason = "reads as what it is: the job's session")]
-    pub(super) fn session(&self, purpose: &str, major: u32) -> Session {
-        let mut session = Session::new(&format!("pgstream-aws snapshot {purpose}")).with("lc_monetary", "C");
-        if major >= 14 {
-            session = session.with("idle_session_timeout", "0");
-        }
-        if major >= 17 {
-            session = session.with("transaction_timeout", "0");
-        }
-        session
-    }
-
     fn schema_session(&self, majors: Majors) -> Session {
-        let mut session = self.session("schema", majors.target).with("synchronous_commit", "on");
-        if majors.target >= 14 {
-            // A backend notices within seconds that nobody waits for its index any more.
-            session = session.with("client_connection_check_interval", "2s");
-        }
+        let mut session = watched(session("schema", majors.target).with("synchronous_commit", "on"), majors.target);
         for (name, value) in &self.job.settings.schema.index_session_settings {
             session = session.with(name, value);
         }
@@ -296,34 +278,34 @@ impl Snapshotting {
         replica: bool,
         dump: Option<Arc<Dump>>,
         snapshot: Snapshot,
-        watch: Watch,
+        control: Arc<Client>,
     ) -> Run {
         let settings = &self.job.settings;
         let at_source = settings.max_connections.get().saturating_sub(EXTRA_CONNECTIONS).max(1);
         let at_target = self.job.target_settings.max_connections.get().saturating_sub(EXTRA_CONNECTIONS).max(2);
         let schemas = settings.schema_workers.get().min(at_target / 2).max(1);
         let copies = settings.table_workers.get().min(at_source).min(at_target - schemas).max(1);
-        // A target that crashes while tables are copied must not forget one that this run counts as finished.
-        let mut copy_session = self.session("copy", majors.target).with("synchronous_commit", "on");
-        if replica {
-            copy_session = copy_session.with("session_replication_role", "replica");
-        }
+        let copy_session = copy_session(majors.target, replica);
         let lanes = Lanes {
             source: self.job.source.clone(),
-            source_session: self.session("read", majors.source),
+            source_session: session("read", majors.source),
             target: server.clone(),
             copy_session,
             schema_session: self.schema_session(majors),
             target_major: majors.target,
+            ignore_triggers: replica,
             copies,
             schemas,
             retry: self.job.retry,
         };
         let role = self.role().map(str::to_owned);
+        let watch = Watch::new(control.clone());
         let context = Context { origin: facts.origin.clone(), snapshot, role, watch };
         Run {
             lanes: Arc::new(lanes),
             context: Arc::new(context),
+            control,
+            copiers: self.job.copiers.clone(),
             dump,
             progress: self.progress.clone(),
             cancel: self.cancel.clone(),
@@ -384,6 +366,33 @@ impl Snapshotting {
     }
 }
 
+/// A session that outlives every time-out a role or database may have been given.
+pub(super) fn session(purpose: &str, major: u32) -> Session {
+    let mut session = Session::new(&format!("pgstream-aws snapshot {purpose}")).with("lc_monetary", "C");
+    if major >= 14 {
+        session = session.with("idle_session_timeout", "0");
+    }
+    if major >= 17 {
+        session = session.with("transaction_timeout", "0");
+    }
+    session
+}
+
+/// A session that fills tables.
+pub(super) fn copy_session(major: u32, ignore_triggers: bool) -> Session {
+    // A target that crashes while tables are copied must not forget one that this run counts as finished.
+    let mut session = watched(session("copy", major).with("synchronous_commit", "on"), major);
+    if ignore_triggers {
+        session = session.with("session_replication_role", "replica");
+    }
+    session
+}
+
+/// A backend that waits for a lock, or builds an index, notices within seconds that nobody waits for it any more.
+fn watched(session: Session, major: u32) -> Session {
+    if major >= 14 { session.with("client_connection_check_interval", "2s") } else { session }
+}
+
 /// How many entries of a dump one transaction may create: about half of what the server's lock table holds, since
 /// every new table, index and sequence is a lock.
 async fn locks_at_once(target: &Client) -> Result<usize, Error> {
@@ -414,7 +423,7 @@ async fn lock(target: &Client, server: &Server, origin: &Origin) -> Result<(), E
 }
 
 /// The sessions that steer have been opened before it was known which settings the server has.
-async fn patient(client: &Client, major: u32) -> Result<(), Error> {
+pub(super) async fn patient(client: &Client, major: u32) -> Result<(), Error> {
     let mut sql = String::new();
     if major >= 14 {
         sql.push_str("SET idle_session_timeout = 0;");

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Error,
+    coordinate::{Copiers, Offer},
     copy::{self, Context, Copied, Unit},
     exporter::{self, Exporter},
     progress::{Event, Progress},
@@ -45,15 +46,21 @@ pub(crate) struct Lanes {
     pub(crate) copy_session: Session,
     pub(crate) schema_session: Session,
     pub(crate) target_major: u32,
+    /// Sessions that fill run with `session_replication_role = replica`.
+    pub(crate) ignore_triggers: bool,
     pub(crate) copies: usize,
     pub(crate) schemas: usize,
     pub(crate) retry: Retry,
 }
 
 /// A run of copies and the schema work that follows.
+#[derive(Clone)]
 pub(crate) struct Run {
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) context: Arc<Context>,
+    /// The session of the target that steers.
+    pub(crate) control: Arc<Client>,
+    pub(crate) copiers: Copiers,
     /// Absent when no schema is copied.
     pub(crate) dump: Option<Arc<Dump>>,
     pub(crate) progress: Progress,
@@ -86,6 +93,17 @@ struct SchemaLane {
 enum Done {
     Part { lane: CopyLane, unit: usize, result: Result<Copied, Error> },
     Piece { lane: SchemaLane, piece: Piece, result: Result<(), Error> },
+    Round { offer: Box<Offer>, result: Result<Vec<(usize, Copied)>, Error> },
+}
+
+/// Where rows come from.
+enum Source {
+    /// No rows are copied.
+    None,
+    /// Lanes of this process import the snapshot.
+    Here(Arc<Exporter>),
+    /// Other processes do.
+    Elsewhere(Box<Offer>),
 }
 
 /// Totals of a run.
@@ -117,11 +135,19 @@ impl Run {
     /// Copies all units; the schema work of each table starts when its rows are in, that of other tables at once.
     pub(crate) async fn copy(
         &self,
-        exporter: Option<Exporter>,
+        exporter: Exporter,
         units: Vec<Arc<Unit>>,
         before: HashMap<TableName, HashSet<TableName>>,
         work: HashMap<u32, (TableWork, u64)>,
     ) -> Result<Totals, Error> {
+        let source = match self.copiers {
+            Copiers::Here => Source::Here(Arc::new(exporter)),
+            Copiers::Elsewhere { .. } | Copiers::Children { .. } => {
+                Offer::publish(self, exporter, units.clone(), &before)
+                    .await?
+                    .map_or(Source::None, |offer| Source::Elsewhere(Box::new(offer)))
+            }
+        };
         let waiting =
             units.iter().enumerate().flat_map(|(at, unit)| (0..unit.parts.len()).map(move |part| (at, part))).collect();
         let parts_left = units.iter().map(|unit| unit.parts.len()).collect();
@@ -153,7 +179,7 @@ impl Run {
         for (_, (work, bytes)) in now {
             board.add_work(work, bytes, "indexes and keys");
         }
-        self.drive(board, exporter).await
+        self.drive(board, source).await
     }
 
     /// Adds foreign keys, several at a time, never two that lock the same table.
@@ -183,14 +209,23 @@ impl Run {
             pieces_done: 0,
             totals: Totals::default(),
         };
-        self.drive(board, None).await.map(drop)
+        self.drive(board, Source::None).await.map(drop)
     }
 
-    async fn drive(&self, mut board: Board, exporter: Option<Exporter>) -> Result<Totals, Error> {
-        let mut exporter = exporter.map(Arc::new);
+    async fn drive(&self, mut board: Board, source: Source) -> Result<Totals, Error> {
+        let mut tasks: JoinSet<Done> = JoinSet::new();
+        let mut exporter = match source {
+            Source::None => None,
+            Source::Here(exporter) => Some(exporter),
+            Source::Elsewhere(offer) => {
+                board.waiting.clear();
+                board.copying = offer.left();
+                self.watch(&mut tasks, offer);
+                None
+            }
+        };
         let mut copy_lanes: Vec<CopyLane> = (0..self.lanes.copies).map(|_| CopyLane::default()).collect();
         let mut schema_lanes: Vec<SchemaLane> = (0..self.lanes.schemas).map(|_| SchemaLane::default()).collect();
-        let mut tasks: JoinSet<Done> = JoinSet::new();
         loop {
             while let Some(exporter) = exporter.clone().filter(|_| !copy_lanes.is_empty()) {
                 let Some((unit, part)) = board.next_part() else { break };
@@ -218,6 +253,14 @@ impl Run {
                     let copied = result?;
                     copy_lanes.push(lane);
                     self.part_done(&mut board, unit, copied);
+                }
+                Some(Ok(Done::Round { offer, result })) => {
+                    for (unit, copied) in result? {
+                        self.part_done(&mut board, unit, copied);
+                    }
+                    if offer.left() > 0 {
+                        self.watch(&mut tasks, offer);
+                    }
                 }
                 Some(Ok(Done::Piece { lane, piece, result })) => {
                     result?;
@@ -247,6 +290,15 @@ impl Run {
         tasks.spawn(async move {
             let result = Box::pin(copy_with_retries(&lanes, &context, &exporter, &mut lane, &unit, part)).await;
             Done::Part { lane, unit: at, result }
+        });
+    }
+
+    /// Waits for what others copy.
+    fn watch(&self, tasks: &mut JoinSet<Done>, mut offer: Box<Offer>) {
+        let run = self.clone();
+        tasks.spawn(async move {
+            let result = Box::pin(offer.watch(&run)).await;
+            Done::Round { offer, result }
         });
     }
 
@@ -348,12 +400,12 @@ impl Board {
 }
 
 /// Waits between tries: the configured policy, bounded here.
-fn pause(retry: &Retry, attempt: usize) -> Duration {
+pub(crate) fn pause(retry: &Retry, attempt: usize) -> Duration {
     let factor = u32::try_from(1_usize << attempt.min(8)).unwrap_or(1);
     retry.initial.saturating_mul(factor).min(retry.max)
 }
 
-fn tries(retry: &Retry) -> usize {
+pub(crate) fn tries(retry: &Retry) -> usize {
     retry.max_retries.map_or(TRIES, |retries| retries.saturating_add(1).min(TRIES))
 }
 
@@ -398,7 +450,7 @@ async fn copy_once(
         Some(session) => session,
         None => Box::new(lanes.target.connect(&lanes.copy_session).await?),
     };
-    let copied = if exporter::can_read(&source, &unit.table).await? {
+    let copied = if exporter::can_read(&source, &unit.table.name, unit.table.kind).await? {
         exporter::still_held(&source, &lanes.source, &context.snapshot).await?;
         copy::part(context, &source, &mut target, unit, part).await?
     } else {

@@ -10,6 +10,7 @@ mod hostile;
 mod objects;
 mod privileges;
 mod resumes;
+mod rounds;
 mod setup;
 mod slots;
 mod versions;

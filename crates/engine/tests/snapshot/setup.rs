@@ -64,6 +64,7 @@ pub fn job(source: &Cluster, target: &Cluster) -> Job {
         retry,
         publication: None,
         created_after: None,
+        copiers: pgstream_engine::snapshot::Copiers::Here,
         tools: Binaries::tool("pg_dump").unwrap().parent().map(Into::into),
     }
 }

@@ -235,6 +235,7 @@ fn copy_of(pair: &Pair) -> snapshot::Job {
         retry: pair.job().retry,
         publication: Some(PUBLICATION.into()),
         created_after: None,
+        copiers: pgstream_engine::snapshot::Copiers::Here,
         tools: Binaries::tool("pg_dump").unwrap().parent().map(Into::into),
     }
 }
