@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// About 1 GB with its indexes.
-const SCHEMA: &str = "
+pub const SCHEMA: &str = "
     CREATE TABLE customer (id bigint PRIMARY KEY, name text NOT NULL, mail text NOT NULL UNIQUE, since timestamptz, note jsonb);
     CREATE TABLE product (id int PRIMARY KEY, name text, price numeric(12, 2), tags text[]);
     CREATE TABLE purchase (id bigint PRIMARY KEY, customer bigint NOT NULL REFERENCES customer, at timestamptz, total numeric(12, 2), state text);
@@ -43,7 +43,7 @@ const SCHEMA: &str = "
     VACUUM (FREEZE, ANALYZE)";
 
 /// All keys and indexes, which come after the rows.
-const COMPLETE: &str = "SELECT (SELECT count(*) FROM pg_constraint WHERE connamespace = 'public'::regnamespace)
+pub const COMPLETE: &str = "SELECT (SELECT count(*) FROM pg_constraint WHERE connamespace = 'public'::regnamespace)
     + (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid WHERE relnamespace = 'public'::regnamespace)";
 
 const OURS: &str = "pgstream-aws";

@@ -110,7 +110,8 @@ impl Ours {
     pub fn start(&self, command: &str) -> Running {
         let log = fs::File::create(self.log()).unwrap();
         let child = Command::new(binary())
-            .args([command, "-c"])
+            .args(command.split(' '))
+            .arg("-c")
             .arg(self.directory.path().join("bench.yaml"))
             .env("PATH", tools_path().unwrap())
             .stdout(Stdio::null())

@@ -7,7 +7,7 @@
 //!  servers.rs    two PostgreSQL servers and what is on them
 //!  followers.rs  who brings the changes over: we, or the server's own subscription
 //!  usage.rs      CPU time and memory, as the kernel counts them
-//!  backlog.rs, copy.rs, steady.rs, growth.rs, schema.rs   the parts
+//!  backlog.rs, copy.rs, workers.rs, steady.rs, growth.rs, schema.rs   the parts
 //!  report.rs     a table in docs/benchmarks.md, and plots beside it
 //! ```
 //! Times depend on the machine; what says something about another one is the ratio to a peer.
@@ -22,8 +22,9 @@ mod schema;
 mod servers;
 mod steady;
 mod usage;
+mod workers;
 
-const PARTS: [&str; 5] = ["backlog", "schema", "copy", "steady", "growth"];
+const PARTS: [&str; 6] = ["backlog", "schema", "copy", "workers", "steady", "growth"];
 
 #[tokio::main]
 async fn main() {
@@ -40,6 +41,7 @@ async fn main() {
             "backlog" => backlog::measure().await,
             "schema" => schema::measure().await,
             "copy" => copy::measure().await,
+            "workers" => workers::measure().await,
             "steady" => steady::measure().await,
             _ => growth::measure().await,
         };

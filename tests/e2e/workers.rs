@@ -1,6 +1,9 @@
 //! A copy by several processes: the coordinator and its workers die, and each row arrives once.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use pgstream_testkit::{Load, assert_journal, seed};
 
@@ -129,6 +132,27 @@ async fn a_coordinator_that_is_killed_ends_its_workers_and_what_they_finished_st
 }
 
 #[tokio::test]
+async fn workers_do_not_outlive_the_process_that_started_them() {
+    let mut pipeline = prepared("").await;
+    pipeline.set("source.postgres.mode", "snapshot");
+    let mut copy = pipeline.start(&["snapshot", "--workers", "3"]);
+    let lock = locked(&pipeline).await;
+    waits(&pipeline, &mut copy).await;
+    let workers = children(copy.pid());
+    assert!(!workers.is_empty());
+    copy.kill9();
+    let running = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|words| !words.is_empty());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while workers.iter().any(running) {
+        assert!(Instant::now() < deadline, "{workers:?} are left");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    lock.batch("ROLLBACK").await;
+    pipeline.pgstream(&["snapshot"]).await.ok();
+    pipeline.assert_same_rows().await;
+}
+
+#[tokio::test]
 async fn workers_and_coordinators_that_do_not_fit_are_refused() {
     let mut pipeline = prepared("").await;
     pipeline.set("source.postgres.mode", "snapshot");
@@ -145,6 +169,7 @@ async fn workers_and_coordinators_that_do_not_fit_are_refused() {
     first.done().await.ok();
     pipeline.assert_same_rows().await;
     pipeline.pgstream(&["snapshot", "--workers", "0"]).await.ends(2);
+    pipeline.pgstream(&["snapshot", "--workers", "2", "coordinate"]).await.ends(2);
 }
 
 #[tokio::test]

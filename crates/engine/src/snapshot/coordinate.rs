@@ -23,7 +23,8 @@ use super::{
     copy::{self, Copied, Unit},
     exporter::Exporter,
     progress::Event,
-    rounds::{self, Node, PartId, Terms},
+    publish::{self, Terms},
+    rounds::{self, Node, PartId},
     take::{Reader, Taken, take},
     workers::Run,
 };
@@ -105,7 +106,7 @@ impl Offer {
             ignore_triggers: run.lanes.ignore_triggers,
         };
         let round =
-            rounds::publish(&mut session, &context.origin, &context.snapshot, &terms, &units, before, coordinator)
+            publish::publish(&mut session, &context.origin, &context.snapshot, &terms, &units, before, coordinator)
                 .await?;
         let open: BTreeSet<PartId> =
             units.iter().enumerate().flat_map(|(at, unit)| (0..unit.parts.len()).map(move |part| (at, part))).collect();

@@ -25,6 +25,7 @@ mod offered;
 mod plan;
 mod prepare;
 mod progress;
+mod publish;
 mod restore;
 mod roles;
 mod rounds;

@@ -12,7 +12,8 @@ use super::{
     catalog::{self, Binary, Column, Kind, Table},
 };
 
-/// Reads the table under the session's snapshot; the session must have locked it.
+/// Reads the table under the session's snapshot; the session must have locked it. Tables that are never copied (see
+/// [`catalog::tables`]) are refused like those that are left out.
 pub(crate) async fn read(
     source: &Client,
     name: &TableName,
@@ -70,7 +71,8 @@ fn sql(major: u32) -> String {
                            SELECT * FROM pg_partition_ancestors(c.oid) WITH ORDINALITY AS a (relid, ordinality)
                            WHERE c.relispartition AND a.relid <> c.oid) a
                   JOIN pg_class t ON t.oid = a.relid JOIN pg_namespace tn ON tn.oid = t.relnamespace
-             WHERE n.nspname = $1 AND c.relname = $2
+             WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+               AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND n.nspname <> 'pgstream'
          )
          SELECT c.oid,
                 ARRAY(SELECT nspname::text FROM chain WHERE ordinality > 0 ORDER BY ordinality),
@@ -92,6 +94,6 @@ fn sql(major: u32) -> String {
          LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0
                               AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
          LEFT JOIN pg_extension x ON x.oid = d.refobjid
-         WHERE c.ordinality = 0"
+         WHERE c.ordinality = 0 AND (x.oid IS NULL OR c.oid = ANY (x.extconfig))"
     )
 }

@@ -92,50 +92,76 @@ struct Place {
 /// How a round ended for a worker.
 enum End {
     /// No part is left.
-    Copied(Worked),
+    Copied,
     /// Its coordinator is gone.
     Lost,
+}
+
+/// What a worker has seen so far.
+struct Seen {
+    /// The target's clock when it was reached first.
+    since: Option<String>,
+    /// A round that was not finished.
+    lost: bool,
+    /// When a coordinator was there last.
+    coordinator: Instant,
+    total: Worked,
 }
 
 impl Worker {
     async fn run(self) -> Result<Worked, Error> {
         let source_name = self.source_name().await?;
-        let mut since: Option<String> = None;
-        let (mut total, mut lost, mut quiet_since) = (Worked::default(), false, Instant::now());
+        let mut seen = Seen { since: None, lost: false, coordinator: Instant::now(), total: Worked::default() };
         loop {
-            let place = self.look(&source_name, &mut since).await?;
-            match place.standing {
-                Standing::Offered(round) => {
-                    tracing::info!(round = round.id, server = %place.server, "working for a coordinator");
-                    match Box::pin(self.serve(&round, &place.server)).await? {
-                        End::Copied(worked) => {
-                            total.add(worked);
-                            return Ok(total);
-                        }
-                        End::Lost => {
-                            tracing::warn!("the coordinator has gone: what was being copied was given back");
-                            (lost, quiet_since) = (true, Instant::now());
-                        }
-                    }
+            match self.step(&source_name, &mut seen).await {
+                Ok(true) => return Ok(seen.total),
+                Ok(false) => {}
+                // Also the end of a database that was replaced by a finished copy.
+                Err(error) if error.is_transient() && seen.coordinator.elapsed() < self.wait => {
+                    tracing::warn!(%error, "looking for the coordinator again after a transient failure");
                 }
-                Standing::Copied => return Ok(total),
-                Standing::Preparing => quiet_since = Instant::now(),
-                Standing::Nobody { complete } => {
-                    let quiet = quiet_since.elapsed();
-                    if complete && quiet >= self.wait.min(LATE) {
-                        tracing::info!("the copy is complete");
-                        return Ok(total);
-                    }
-                    if quiet >= self.wait {
-                        let server = place.server.to_string();
-                        return Err(match lost {
-                            true => Error::CoordinatorGone { source_name, server },
-                            false => Error::NoCoordinator { source_name, server, waited: self.wait },
-                        });
-                    }
-                }
+                Err(error) => return Err(error),
             }
             tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Looks, and works if there is something to do. Returns whether nothing is left.
+    async fn step(&self, source_name: &str, seen: &mut Seen) -> Result<bool, Error> {
+        let place = self.look(source_name, &mut seen.since).await?;
+        let round = match place.standing {
+            Standing::Offered(round) => round,
+            Standing::Copied => return Ok(true),
+            Standing::Preparing => {
+                seen.coordinator = Instant::now();
+                return Ok(false);
+            }
+            Standing::Nobody { complete } => {
+                let quiet = seen.coordinator.elapsed();
+                if complete && quiet >= self.wait.min(LATE) {
+                    tracing::info!("the copy is complete");
+                    return Ok(true);
+                }
+                if quiet < self.wait {
+                    return Ok(false);
+                }
+                let (source_name, server) = (source_name.to_owned(), place.server.to_string());
+                return Err(match seen.lost {
+                    true => Error::CoordinatorGone { source_name, server },
+                    false => Error::NoCoordinator { source_name, server, waited: self.wait },
+                });
+            }
+        };
+        tracing::info!(round = round.id, server = %place.server, "working for a coordinator");
+        seen.lost = true;
+        let end = Box::pin(self.serve(&round, &place.server, &mut seen.total)).await;
+        seen.coordinator = Instant::now();
+        match end? {
+            End::Copied => Ok(true),
+            End::Lost => {
+                tracing::warn!("the coordinator has gone: what was being copied was given back");
+                Ok(false)
+            }
         }
     }
 
@@ -168,7 +194,7 @@ impl Worker {
     }
 
     /// Works for a round until it is over.
-    async fn serve(&self, round: &Round, server: &Server) -> Result<End, Error> {
+    async fn serve(&self, round: &Round, server: &Server, total: &mut Worked) -> Result<End, Error> {
         let control = server.connect(&session("control", 0)).await?;
         let target_major = control.major_version().await?;
         patient(&control, target_major).await?;
@@ -193,7 +219,6 @@ impl Worker {
         }
         let mut asked = tokio::time::interval(ALIVE);
         asked.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut total = Worked::default();
         loop {
             let done = tokio::select! {
                 done = tasks.join_next() => done,
@@ -205,7 +230,7 @@ impl Worker {
                 }
             };
             match done {
-                None => return Ok(End::Copied(total)),
+                None => return Ok(End::Copied),
                 Some(Ok(Ok(worked))) => total.add(worked),
                 // Whatever fails when the coordinator dies, its death is the reason.
                 Some(Ok(Err(error))) => {

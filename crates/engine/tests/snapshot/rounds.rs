@@ -238,6 +238,16 @@ async fn a_worker_reads_nothing_that_its_own_configuration_leaves_out() {
     stricter.settings.tables.exclude.push(crate::setup::pattern("public.big"));
     let error = worker(stricter, LONG).await.unwrap().unwrap_err();
     assert!(matches!(&error, Error::WorkerDiffers { table } if table.contains("big")), "{error:?}");
+    // Nor does the target make it read what is never copied.
+    let there = target.client("app").await;
+    for forged in
+        ["schema_name = 'pg_catalog', table_name = 'pg_authid'", "schema_name = 'public', table_name = 'none'"]
+    {
+        there.batch(&format!("UPDATE pgstream.snapshot_units SET {forged} WHERE unit = 0")).await;
+        let error = worker(offered(&source, &target), LONG).await.unwrap().unwrap_err();
+        assert!(!error.is_transient(), "{error:?}");
+    }
+    there.batch("UPDATE pgstream.snapshot_units SET table_name = 'big' WHERE unit = 0").await;
     worker(offered(&source, &target), LONG).await.unwrap().unwrap();
     copied.await.unwrap().unwrap();
     assert_same_rows(&source, &target, "app").await;
