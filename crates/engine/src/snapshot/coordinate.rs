@@ -25,7 +25,7 @@ use super::{
     progress::Event,
     publish::{self, Terms},
     rounds::{self, Node, PartId},
-    take::{Reader, Taken, take},
+    take::{Filler, Reader, Taken, take},
     workers::Run,
 };
 
@@ -227,12 +227,12 @@ impl Offer {
         let (lanes, context) = (run.lanes.clone(), run.context.clone());
         let (exporter, units, round) = (self.exporter.clone(), self.units.clone(), self.round);
         self.reading.spawn(async move {
-            let mut target = lanes.target.connect(&lanes.copy_session).await?;
-            rounds::mark(&target, &context.origin).await?;
+            let target = lanes.target.connect(&lanes.copy_session).await?;
+            let mut filler = Filler::new(target, &context.origin).await?;
             loop {
                 let (_one_at_a_time, reader) = exporter.reader().await;
                 let reader = Reader::Exporter(reader, &units);
-                match take(&context, reader, &mut target, round, rounds::BEGINNING).await? {
+                match take(&context, reader, &mut filler, round, rounds::BEGINNING).await? {
                     Taken::Part(claim, _) => tracing::info!(
                         table = %claim.table, part = claim.part,
                         "read by the coordinator: a statement on the source waits to change this table"

@@ -6,25 +6,32 @@
 
 use pgstream_config::pattern::TableFilter;
 use pgstream_postgres::{Client, TableName};
+use tokio_postgres::Statement;
 
 use super::{
     Error,
     catalog::{self, Binary, Column, Kind, Table},
 };
 
+/// What [`read`] asks in this session: it is asked for each part.
+pub(crate) async fn reading(source: &Client) -> Result<Statement, Error> {
+    let sql = sql(source.major_version().await?);
+    Ok(source.prepare(&sql).await.map_err(source.failed("preparing to read tables"))?)
+}
+
 /// Reads the table under the session's snapshot; the session must have locked it. Tables that are never copied (see
 /// [`catalog::tables`]) are refused like those that are left out.
 pub(crate) async fn read(
     source: &Client,
+    statement: &Statement,
     name: &TableName,
     kind: Kind,
     filter: &TableFilter,
     publication: Option<&str>,
 ) -> Result<Table, Error> {
     let differs = || Error::WorkerDiffers { table: name.to_string() };
-    let major = source.major_version().await?;
     let row = source
-        .query_opt(&sql(major), &[&name.schema, &name.name, &publication])
+        .query_opt(statement, &[&name.schema, &name.name, &publication])
         .await
         .map_err(source.failed("reading a table that is to be copied"))?
         .ok_or_else(differs)?;

@@ -19,7 +19,7 @@ use std::{
 };
 
 use pgstream_postgres::{Client, Lsn, Server, TableName};
-use tokio_postgres::{GenericClient, Transaction};
+use tokio_postgres::{GenericClient, Statement, Transaction};
 
 use super::{
     Error,
@@ -276,14 +276,20 @@ const CLAIM: &str = "
 /// Where in the order of parts to look on; before the first one.
 pub(crate) const BEGINNING: (i32, i32) = (-1, -1);
 
+/// What [`claim`] asks in this session: it is asked for each part.
+pub(crate) async fn claiming(target: &Client) -> Result<Statement, Error> {
+    Ok(target.prepare(CLAIM).await.map_err(target.failed("preparing to take parts of the copy"))?)
+}
+
 /// Takes the first part behind `after` that nobody has. `locked_out`: of those that only the coordinator can read.
 pub(crate) async fn claim(
     tx: &Transaction<'_>,
+    statement: &Statement,
     round: i64,
     after: (i32, i32),
     locked_out: bool,
 ) -> Result<Option<Claim>, tokio_postgres::Error> {
-    let Some(row) = tx.query_opt(CLAIM, &[&round, &after.0, &after.1, &locked_out]).await? else { return Ok(None) };
+    let Some(row) = tx.query_opt(statement, &[&round, &after.0, &after.1, &locked_out]).await? else { return Ok(None) };
     let pages = |at| row.get::<_, Option<i64>>(at).map(i64::unsigned_abs);
     Ok(Some(Claim {
         unit: row.get(0),

@@ -9,11 +9,14 @@ use std::sync::Arc;
 
 use pgstream_postgres::Client;
 use tokio::sync::OnceCell;
+use tokio_postgres::Statement;
 
 use super::{
     Error, Job,
     copy::{self, Context, Copied, Failure, Unit},
-    exporter, offered,
+    exporter,
+    ledger::Origin,
+    offered,
     progress::TableProgress,
     rounds::{self, Claim},
 };
@@ -23,8 +26,8 @@ use crate::target::valve;
 #[derive(Clone, Copy)]
 pub(crate) enum Reader<'a> {
     /// A session of a worker that imported the snapshot: it must be able to lock the table while the exporter's lock is
-    /// there, and reads what its own configuration lets it.
-    Importer(&'a Client, &'a Job),
+    /// there, and reads what its own configuration lets it. With the statement of [`offered::reading`].
+    Importer(&'a Client, &'a Job, &'a Statement),
     /// The session that has all locks, and the units of the round.
     Exporter(&'a Client, &'a [Arc<Unit>]),
 }
@@ -32,14 +35,14 @@ pub(crate) enum Reader<'a> {
 impl Reader<'_> {
     fn client(&self) -> &Client {
         match self {
-            Self::Importer(client, _) | Self::Exporter(client, _) => client,
+            Self::Importer(client, ..) | Self::Exporter(client, _) => client,
         }
     }
 
     /// How the claimed table is copied. None when this session cannot lock it now.
     async fn unit(&self, context: &Context, claim: &Claim) -> Result<Option<Arc<Unit>>, Error> {
-        let (source, job) = match self {
-            Self::Importer(source, job) => (source, job),
+        let (source, job, statement) = match self {
+            Self::Importer(source, job, statement) => (source, job, statement),
             Self::Exporter(_, units) => {
                 let unit = usize::try_from(claim.unit).ok().and_then(|at| units.get(at));
                 let unknown = || Error::Worker(format!("unit {} is not known", claim.unit));
@@ -51,7 +54,7 @@ impl Reader<'_> {
         }
         exporter::still_held(source, &job.source, &context.snapshot).await?;
         let (filter, publication) = (&job.settings.tables, job.publication.as_deref());
-        let table = offered::read(source, &claim.table, claim.kind, filter, publication).await?;
+        let table = offered::read(source, statement, &claim.table, claim.kind, filter, publication).await?;
         let progress = Arc::new(TableProgress::new(table.name.clone(), 0));
         Ok(Some(Arc::new(Unit {
             table,
@@ -81,16 +84,33 @@ enum Refused {
     Other(Error),
 }
 
+/// A session that fills tables.
+pub(crate) struct Filler {
+    pub(crate) target: Client,
+    claiming: Statement,
+}
+
+impl Filler {
+    /// Makes a session one of a worker's.
+    pub(crate) async fn new(target: Client, origin: &Origin) -> Result<Self, Error> {
+        rounds::mark(&target, origin).await?;
+        let claiming = rounds::claiming(&target).await?;
+        Ok(Self { target, claiming })
+    }
+}
+
 /// Copies the next part behind `after` that nobody has. Not cancel-safe: after dropping it, drop both sessions.
 pub(crate) async fn take(
     context: &Context,
     reader: Reader<'_>,
-    target: &mut Client,
+    filler: &mut Filler,
     round: i64,
     after: (i32, i32),
 ) -> Result<Taken, Error> {
-    valve::wait_while_paused(target, &context.origin.source).await?;
-    match attempt(context, reader, target, round, after).await {
+    valve::wait_while_paused(&filler.target, &context.origin.source).await?;
+    let outcome = attempt(context, reader, filler, round, after).await;
+    let target = &filler.target;
+    match outcome {
         Ok((None, _)) => Ok(Taken::Nothing),
         Ok((Some(claim), Some(copied))) => Ok(Taken::Part(claim, copied)),
         Ok((Some(claim), None)) => {
@@ -106,13 +126,15 @@ pub(crate) async fn take(
 async fn attempt(
     context: &Context,
     reader: Reader<'_>,
-    target: &mut Client,
+    filler: &mut Filler,
     round: i64,
     after: (i32, i32),
 ) -> Result<(Option<Claim>, Option<Copied>), Refused> {
-    let tx = target.build_transaction().start().await.map_err(Refused::Claiming)?;
+    let tx = filler.target.build_transaction().start().await.map_err(Refused::Claiming)?;
     let locked_out = matches!(reader, Reader::Exporter(..));
-    let Some(claim) = rounds::claim(&tx, round, after, locked_out).await.map_err(Refused::Claiming)? else {
+    let Some(claim) =
+        rounds::claim(&tx, &filler.claiming, round, after, locked_out).await.map_err(Refused::Claiming)?
+    else {
         tx.rollback().await.map_err(Refused::Claiming)?;
         return Ok((None, None));
     };

@@ -14,15 +14,16 @@ use std::{
 
 use pgstream_postgres::{Client, Server};
 use tokio::{task::JoinSet, time::MissedTickBehavior};
+use tokio_postgres::Statement;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Error, Job, LedgerSource,
     copy::{Context, Watch},
-    database, exporter,
+    database, exporter, offered,
     rounds::{self, BEGINNING, Node, Round, Standing},
     run::{copy_session, patient, session},
-    take::{Reader, Taken, take},
+    take::{Filler, Reader, Taken, take},
     workers::{pause, tries},
 };
 
@@ -267,7 +268,8 @@ struct Shared {
 
 struct Sessions {
     source: Client,
-    target: Client,
+    reading: Statement,
+    filler: Filler,
 }
 
 impl Shared {
@@ -314,9 +316,10 @@ impl Shared {
             Some(sessions) => sessions,
             None => self.open().await?,
         };
-        let reader = Reader::Importer(&sessions.source, &self.job);
-        let taken = take(&self.context, reader, &mut sessions.target, self.round.id, after).await?;
-        let over = matches!(taken, Taken::Nothing) && !rounds::has_parts(&sessions.target, self.round.id).await?;
+        let reader = Reader::Importer(&sessions.source, &self.job, &sessions.reading);
+        let taken = take(&self.context, reader, &mut sessions.filler, self.round.id, after).await?;
+        let over =
+            matches!(taken, Taken::Nothing) && !rounds::has_parts(&sessions.filler.target, self.round.id).await?;
         *lane = Some(sessions);
         Ok((!over).then_some(taken))
     }
@@ -331,7 +334,7 @@ impl Shared {
         exporter::enter(&source, &self.job.source, &self.context.snapshot).await?;
         let settings = copy_session(self.target_major, self.round.ignore_triggers);
         let target = self.target.connect(&settings).await?;
-        rounds::mark(&target, &self.context.origin).await?;
-        Ok(Sessions { source, target })
+        let reading = offered::reading(&source).await?;
+        Ok(Sessions { source, reading, filler: Filler::new(target, &self.context.origin).await? })
     }
 }
