@@ -6,7 +6,7 @@
 //!        └── waits until STOPPED ─┴──StopTask, once the command has ended with 0──┘
 //! ```
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::TcpListener};
 
 use pgstream_testkit::Emulator;
 use serde_json::{Value, json};
@@ -87,6 +87,9 @@ impl<'a> Fargate<'a> {
             let answer: Value = serde_json::from_str(&answer).unwrap();
             environment.push((field("name", "Name"), text(&answer["Parameter"]["Value"])));
         }
+        // Each task has a network of its own.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        environment.push(("PGSTREAM_HEALTH_CHECK_ADDRESS".to_owned(), format!("127.0.0.1:{port}")));
         environment
     }
 

@@ -144,3 +144,78 @@ async fn metrics_on_standard_output_and_changes_on_standard_output_exclude_each_
     pipeline.set("aws.metrics.to", "emf");
     pipeline.pgstream(&["run"]).await.ends(2).says(&["aws.metrics.to", "`aws.metrics.to: cloudwatch`"]);
 }
+
+#[tokio::test]
+async fn the_safety_valve_warns_holds_the_copy_back_and_drops_the_slot_in_this_order() {
+    let mut pipeline = prepared().await;
+    let emulator = Emulator::own().await.unwrap();
+    pipeline.environment(emulator.environment());
+    let free = async |bytes: f64| {
+        emulator.put_metric("AWS/RDS", "FreeStorageSpace", ("DBInstanceIdentifier", "shop-1"), bytes).await;
+    };
+    free(100e9).await;
+    let mut stream = pipeline.run();
+    pipeline.caught_up(&mut stream).await;
+    let valve = ["monitor", "--every", "1", "--to", "json", "--rds-instance", "shop-1"];
+    let ladder = ["--notify-below", "40GB", "--pause-copy-below", "20GB", "--drop-slot-below", "5GB"];
+    let mut watching = pipeline.start(&[&valve[..], &ladder[..]].concat());
+    watching.prints("\"valve\":\"closed\"").await;
+    free(30e9).await;
+    watching.prints("\"valve\":\"notify\"").await;
+    watching.says("the source's disk is filling up").await;
+    stream.assert_running();
+
+    free(10e9).await;
+    watching.prints("\"valve\":\"pause\"").await;
+    pipeline.pgstream(&["status"]).await.ends(1).prints(&["[copy_paused]", "are free on the source's disk"]);
+    stream.assert_running();
+    // The least of a minute counts.
+    while !watching.stderr().contains("the copy is no longer held back") {
+        free(100e9).await;
+        watching.assert_running();
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    pipeline.pgstream(&["status"]).await.ok();
+
+    free(1e9).await;
+    watching.says("the slot is dropped: the target needs a new copy").await;
+    watching.stop().await.ok();
+    stream.done().await.ends(1).says(&["stream::slot_dropped", "1.0 GB are free on the source's disk"]);
+    pipeline.pgstream(&["status"]).await.ends(1).prints(&["[slot_dropped]"]);
+
+    // Starting over, as documented.
+    pipeline.pgstream(&["destroy", "--slot-only", "--yes"]).await.ok();
+    pipeline.pgstream(&["init"]).await.ok();
+    pipeline.pgstream(&["snapshot", "--reset"]).await.ok();
+    let mut stream = pipeline.run();
+    pipeline.caught_up(&mut stream).await;
+    pipeline.assert_same_rows().await;
+    pipeline.pgstream(&["status"]).await.ok();
+    stream.stop().await.ok();
+}
+
+#[tokio::test]
+async fn a_copy_that_is_held_back_goes_on_when_it_is_let() {
+    let pipeline = Pipeline::new("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id").await;
+    pipeline.pgstream(&["init"]).await.ok();
+    // So that the target is prepared.
+    pipeline.pgstream(&["snapshot", "--tables", "marker"]).await.ok();
+    let there = pipeline.there().await;
+    there.batch("INSERT INTO pgstream.safety_valve VALUES ('pgstream_app_slot', 'copy_paused', 'no room')").await;
+    let mut copying = pipeline.start(&["snapshot"]);
+    copying.says("the copy is paused by the safety valve").await;
+    assert_eq!(there.text("SELECT count(*)::text FROM t").await.as_deref(), Some("0"));
+    there.batch("DELETE FROM pgstream.safety_valve").await;
+    copying.done().await.ok().says(&["the copy goes on"]);
+    pipeline.assert_same_rows().await;
+}
+
+#[tokio::test]
+async fn a_safety_valve_that_cannot_work_is_refused() {
+    let pipeline = prepared().await;
+    let unknown = pipeline.pgstream(&["monitor", "--every", "1", "--drop-slot-below", "5GB"]).await;
+    unknown.ends(2).says(&["usage::valve_without_instance", "max_slot_wal_keep_size"]);
+    let upside_down =
+        ["monitor", "--every", "1", "--rds-instance", "x", "--notify-below", "1GB", "--drop-slot-below", "5GB"];
+    pipeline.pgstream(&upside_down).await.ends(2).says(&["usage::valve_order", "must fall"]);
+}

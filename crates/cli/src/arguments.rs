@@ -339,6 +339,19 @@ pub struct Monitor {
     /// Instance of RDS whose free storage CloudWatch is asked for, instead of the one that the source's host names
     #[arg(long, value_name = "ID")]
     pub rds_instance: Option<String>,
+    /// Safety valve: warn when less is free on the source's disk
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "every")]
+    pub notify_below: Option<u64>,
+    /// Safety valve: hold the copy back when less is free
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "every")]
+    pub pause_copy_below: Option<u64>,
+    /// Safety valve: drop the slot when less is free; the target then needs a new copy
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "every")]
+    pub drop_slot_below: Option<u64>,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    pgstream_config::parse_bytes(text).ok_or_else(|| "a size is a number of bytes, or such as `20GiB`".to_owned())
 }
 
 /// `--to`.

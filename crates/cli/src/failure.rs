@@ -9,6 +9,7 @@ use pgstream_engine::{
     replicate, snapshot, source, stream,
     users::{Denied, Missing},
 };
+use pgstream_monitor::valve::NotALadder;
 use pgstream_postgres::dsn::DsnError;
 use serde_json::json;
 
@@ -89,6 +90,22 @@ pub enum Failure {
         /// Why.
         source: std::io::Error,
     },
+    /// The safety valve acts on free storage, and nobody knows it.
+    #[error("the safety valve needs to know how much storage is free, and no instance of RDS is named")]
+    #[diagnostic(
+        code(usage::valve_without_instance),
+        help(
+            "give --rds-instance; a server whose storage CloudWatch does not know has no safety valve: set max_slot_wal_keep_size"
+        )
+    )]
+    ValveWithoutInstance,
+    /// The steps of the safety valve are in the wrong order.
+    #[error("{0}")]
+    #[diagnostic(
+        code(usage::valve_order),
+        help("for example --notify-below 40GiB --pause-copy-below 20GiB --drop-slot-below 5GiB")
+    )]
+    Valve(NotALadder),
     /// No health endpoint is configured.
     #[error("no health endpoint is configured")]
     #[diagnostic(code(usage::no_health_endpoint), help("set instrumentation.health.enabled: true"))]
@@ -144,6 +161,8 @@ impl Failure {
             | Self::StdoutSnapshot
             | Self::NobodyToAsk
             | Self::NoDatabase
+            | Self::Valve(_)
+            | Self::ValveWithoutInstance
             | Self::NoHealthEndpoint
             | Self::NoTarget
             | Self::NothingToExplain => 2,

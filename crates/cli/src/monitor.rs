@@ -8,7 +8,11 @@ use indicatif::HumanBytes;
 use pgstream_aws_api::Aws;
 use pgstream_config::Needs;
 use pgstream_engine::source::{Names, slot::WalStatus};
-use pgstream_monitor::{Sample, Settings, SlotSample, Watcher, prometheus, publish, series::Series};
+use pgstream_monitor::{
+    Sample, Settings, SlotSample, Watcher, prometheus, publish,
+    series::Series,
+    valve::{Hands, Valve},
+};
 use pgstream_postgres::Server;
 use tokio_util::sync::CancellationToken;
 
@@ -35,12 +39,16 @@ pub async fn run(arguments: &arguments::Monitor, common: &Common, cancel: &Cance
     let database = source.dsn().dbname().to_owned();
     let slot = Names::with_slot(&database, loaded.pipeline.source.slot.as_deref())?.slot;
     let instance = arguments.rds_instance.clone().or_else(|| rds::instance_of_host(&source));
+    let valve = valve(arguments)?;
+    if valve.is_some() && instance.is_none() {
+        return Err(Failure::ValveWithoutInstance);
+    }
     let aws = match arguments.to == MonitorTo::Cloudwatch || instance.is_some() {
         true => Some(Box::pin(Aws::load(&pgstream_aws_api::Settings::default())).await?),
         false => None,
     };
     let monitor = Monitor { to: arguments.to, source, target, instance, aws };
-    let mut watcher = Watcher::new(Settings { slot, database });
+    let mut watcher = Watcher::new(Settings { slot, database }).with_valve(valve);
     let Some(every) = arguments.every else {
         // The first look is only for the second one, unless it sees nothing.
         let mut sample = Box::pin(monitor.look(&mut watcher)).await;
@@ -69,6 +77,17 @@ pub async fn run(arguments: &arguments::Monitor, common: &Common, cancel: &Cance
     }
 }
 
+/// The safety valve that the flags ask for.
+fn valve(arguments: &arguments::Monitor) -> Result<Option<Valve>, Failure> {
+    let bytes = |size: Option<u64>| size.map(|size| size as f64);
+    let valve = Valve {
+        notify_below: bytes(arguments.notify_below),
+        pause_below: bytes(arguments.pause_copy_below),
+        drop_below: bytes(arguments.drop_slot_below),
+    };
+    valve.checked().map_err(Failure::Valve)
+}
+
 struct Monitor {
     to: MonitorTo,
     source: Server,
@@ -86,7 +105,11 @@ impl Monitor {
             }
         };
         match Box::pin(watcher.look(&self.source, self.target.as_ref(), free)).await {
-            Ok(sample) => sample,
+            Ok(mut sample) => {
+                let hands = Hands { source: Some(&self.source), target: self.target.as_ref() };
+                Box::pin(watcher.let_off(&mut sample, hands)).await;
+                sample
+            }
             Err(blind) => {
                 tracing::error!(error = %blind, "the source does not answer");
                 watcher.blind(&blind)

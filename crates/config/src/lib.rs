@@ -33,3 +33,4 @@ pub use load::{Environment, Loaded, Needs, Overrides, load, presentation};
 pub use reference::reference;
 pub use secret::redact_url;
 pub use secret_url::SecretUrl;
+pub use value::parse_bytes;

@@ -2,6 +2,8 @@
 
 mod quantity;
 
+pub use quantity::bytes as parse_bytes;
+
 use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;

@@ -24,6 +24,7 @@ pub mod publish;
 pub mod sample;
 pub mod series;
 pub mod stream;
+pub mod valve;
 pub mod watcher;
 
 pub use metrics::{METRICS, Metric, NAMESPACE, Unit, Value};

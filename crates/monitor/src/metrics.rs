@@ -2,7 +2,7 @@
 
 use pgstream_engine::source::slot::WalStatus;
 
-use crate::sample::Sample;
+use crate::{sample::Sample, valve::Step};
 
 /// Of every metric of this program in CloudWatch.
 pub const NAMESPACE: &str = "pgstream-aws";
@@ -63,9 +63,14 @@ static FREE: Metric = metric("FreeStorageBytes", Unit::Bytes, "Free space on the
 static HOURS: Metric = metric("HoursToFull", Unit::None, "Hours until the source's disk is full at the present rate");
 static XMIN_AGE: Metric =
     metric("CatalogXminAge", Unit::Count, "Transactions since the oldest one whose catalog rows are kept for the slot");
+static VALVE: Metric = metric(
+    "ValveStep",
+    Unit::None,
+    "What the safety valve does: 0 nothing, 1 warns, 2 holds the copy back, 3 dropped the slot",
+);
 
 /// All of them.
-pub static METRICS: [&Metric; 13] = [
+pub static METRICS: [&Metric; 14] = [
     &UP,
     &SLOT_MISSING,
     &SLOT_ACTIVE,
@@ -79,6 +84,7 @@ pub static METRICS: [&Metric; 13] = [
     &FREE,
     &HOURS,
     &XMIN_AGE,
+    &VALVE,
 ];
 
 /// A value of a metric, of one slot.
@@ -109,6 +115,7 @@ pub fn of(sample: &Sample) -> Vec<Value> {
             say(&SLOT_MISSING, name, flag(slot.missing).filter(|_| sample.up));
             say(&WAL_RATE, name, sample.wal_bytes_per_second);
             say(&FREE, name, sample.free_storage_bytes);
+            say(&VALVE, name, sample.valve.map(Step::level));
         }
         // A slot that is gone is read by nobody.
         say(&SLOT_ACTIVE, name, slot.active.or(slot.missing.then_some(false)).and_then(flag));

@@ -58,6 +58,7 @@ mod tests {
             error: None,
             wal_bytes_per_second: Some(12.5),
             free_storage_bytes: None,
+            valve: None,
             slots: vec![SlotSample {
                 name: "ours".into(),
                 ours: true,

@@ -3,6 +3,8 @@
 use pgstream_engine::source::slot::WalStatus;
 use serde::Serialize;
 
+use crate::valve::Step;
+
 /// Everything that is known after one look. Nothing in it is made up: what could not be read is `None`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sample {
@@ -18,6 +20,8 @@ pub struct Sample {
     pub wal_bytes_per_second: Option<f64>,
     /// Free bytes on the source's disk.
     pub free_storage_bytes: Option<f64>,
+    /// What the safety valve does, where there is one and free storage is known.
+    pub valve: Option<Step>,
     /// Ours first, then the other logical slots of the database.
     pub slots: Vec<SlotSample>,
 }

@@ -21,6 +21,7 @@ use crate::{
     look::{self, Blind, Progress, Source},
     sample::{Sample, SlotSample},
     series::{Point, Reached, Series},
+    valve::{Hands, Step, Valve},
 };
 
 /// Rates are of this many seconds.
@@ -55,6 +56,9 @@ pub struct Watcher {
     unread: HashMap<String, f64>,
     /// Lag of our slot, for a picture of it.
     lag: Series,
+    valve: Option<Valve>,
+    /// How far the valve was open after the last look.
+    step: Step,
 }
 
 impl Watcher {
@@ -62,11 +66,28 @@ impl Watcher {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
+            valve: None,
+            step: Step::Closed,
             settings,
             wal: Series::default(),
             retained: HashMap::new(),
             unread: HashMap::new(),
             lag: Series::default(),
+        }
+    }
+
+    /// With a safety valve.
+    #[must_use]
+    pub fn with_valve(self, valve: Option<Valve>) -> Self {
+        Self { valve, ..self }
+    }
+
+    /// Lets the safety valve act on what was seen.
+    pub async fn let_off(&mut self, sample: &mut Sample, hands: Hands<'_>) {
+        if let (Some(valve), Some(free)) = (self.valve, sample.free_storage_bytes) {
+            let missing = sample.ours().is_none_or(|slot| slot.missing);
+            self.step = Box::pin(valve.act(&self.settings.slot, missing, free, self.step, hands)).await;
+            sample.valve = Some(self.step);
         }
     }
 
@@ -111,6 +132,7 @@ impl Watcher {
             error: Some(why.to_string()),
             wal_bytes_per_second: None,
             free_storage_bytes: None,
+            valve: None,
             slots: vec![ours],
         }
     }
@@ -118,7 +140,7 @@ impl Watcher {
     fn judge(&mut self, seen: &Source, progress: Option<Progress>, free: &Series) -> Sample {
         if self.wal.last().is_some_and(|last| (seen.wal.0 as f64) < last.value) {
             tracing::warn!("the end of WAL went back: this is another server, or one that was restored");
-            *self = Self::new(self.settings.clone());
+            *self = Self { step: self.step, ..Self::new(self.settings.clone()).with_valve(self.valve) };
         }
         self.wal.push_growing(Point { at: seen.at, value: seen.wal.0 as f64 });
         self.retained.retain(|name, _| seen.slots.iter().any(|slot| slot.name == *name));
@@ -137,6 +159,7 @@ impl Watcher {
             error: None,
             wal_bytes_per_second: self.wal.slope(WINDOW).map(|rate| rate.max(0.0)),
             free_storage_bytes: free.last().map(|point| point.value),
+            valve: None,
             slots,
         }
     }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use lambda_runtime::{LambdaEvent, service_fn};
 use pgstream_aws_api::{Aws, access};
 use pgstream_config::pipeline::Access;
-use pgstream_monitor::{Sample, Watcher, publish, series::Series};
+use pgstream_monitor::{Sample, Watcher, publish, series::Series, valve::Hands};
 use pgstream_postgres::Server;
 use serde::de::IgnoredAny;
 use tokio::sync::Mutex;
@@ -51,12 +51,14 @@ struct Monitor {
     aws: Option<Aws>,
     source: Option<Server>,
     target: Option<Server>,
+    /// The source, with a login that may drop the slot.
+    valve: Option<Server>,
 }
 
 impl Monitor {
     fn new(settings: Settings) -> Self {
-        let watcher = Watcher::new(settings.watched.clone());
-        Self { settings, watcher, aws: None, source: None, target: None }
+        let watcher = Watcher::new(settings.watched.clone()).with_valve(settings.valve);
+        Self { settings, watcher, aws: None, source: None, target: None, valve: None }
     }
 
     async fn run(&mut self) -> Result<Sample, lambda_runtime::Error> {
@@ -86,7 +88,11 @@ impl Monitor {
             }
         };
         match Box::pin(self.watcher.look(source, self.target.as_ref(), free)).await {
-            Ok(sample) => sample,
+            Ok(mut sample) => {
+                let hands = Hands { source: self.valve.as_ref(), target: self.target.as_ref() };
+                Box::pin(self.watcher.let_off(&mut sample, hands)).await;
+                sample
+            }
             Err(blind) => {
                 tracing::error!(error = %blind, "the source does not answer");
                 // Its secret may name another host by now, or another login.
@@ -98,12 +104,13 @@ impl Monitor {
 
     /// Reads the secrets that are not known yet.
     async fn open(&mut self) -> Result<(), access::AccessError> {
-        if self.target.is_none()
-            && let Some(secret) = &self.settings.target_secret
-        {
-            match Box::pin(server(secret)).await {
-                Ok(server) => self.target = Some(server),
-                Err(error) => tracing::warn!(%error, "the target's secret cannot be used"),
+        let others = [(&mut self.target, &self.settings.target_secret), (&mut self.valve, &self.settings.valve_secret)];
+        for (known, secret) in others {
+            if let (None, Some(secret)) = (&known, secret) {
+                match Box::pin(server(secret)).await {
+                    Ok(server) => *known = Some(server),
+                    Err(error) => tracing::warn!(%error, "a secret cannot be used"),
+                }
             }
         }
         if self.source.is_none() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// `64MiB`, `1.5 GB`, `1048576`: units in any case, multiples of 1024, as pgstream has it.
-pub(super) fn bytes(text: &str) -> Option<u64> {
+pub fn bytes(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let power = match text[end..].trim().to_ascii_lowercase().as_str() {
         "" | "b" => 0,

@@ -27,7 +27,10 @@ use super::{
     ledger::{self, Entry, Origin, State},
     progress::TableProgress,
 };
-use crate::mutants::{self, Failpoint, Mutant};
+use crate::{
+    mutants::{self, Failpoint, Mutant},
+    target::valve,
+};
 
 /// How often a COPY is looked after.
 const WATCH: Duration = Duration::from_secs(2);
@@ -221,6 +224,7 @@ pub(crate) async fn part(
     unit: &Unit,
     number: usize,
 ) -> Result<Copied, Error> {
+    valve::wait_while_paused(target, &context.origin.source).await?;
     let part = unit.part(number);
     if part.of > 1 {
         unit.cleared.get_or_try_init(|| clear(context, &*target, unit)).await?;

@@ -20,6 +20,7 @@ use super::{
     progress::TableProgress,
     rounds::{self, Claim},
 };
+use crate::target::valve;
 
 /// Who reads the rows.
 #[derive(Clone, Copy)]
@@ -106,6 +107,7 @@ pub(crate) async fn take(
     round: i64,
     after: (i32, i32),
 ) -> Result<Taken, Error> {
+    valve::wait_while_paused(&filler.target, &context.origin.source).await?;
     let outcome = attempt(context, reader, filler, round, after).await;
     let target = &filler.target;
     match outcome {

@@ -6,6 +6,8 @@
 //! ```
 //! An identity goes back only when its table is no longer published: until then UPDATE and DELETE need it.
 
+use std::time::Duration;
+
 use pgstream_postgres::{Client, Error as ServerError, Server, Session, TableName, quote_ident, quote_literal};
 use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +22,10 @@ use super::{
     report::{Action, Object, Part, Step},
     slot,
 };
+
+/// Tries to drop a slot whose reader connects again.
+const ABANDON_TRIES: usize = 10;
+const ABANDON_WAIT: Duration = Duration::from_millis(200);
 
 /// What to remove.
 #[derive(Debug, Clone, Default)]
@@ -155,6 +161,27 @@ async fn run(
         Task::DropRelations { relations, schema } => drop_relations(client, relations, *schema).await,
         Task::Leave(_) => Ok(()),
     }
+}
+
+/// Drops a slot, whoever reads it. Returns whether it was there.
+///
+/// # Errors
+/// When the role may not, or the reader comes back faster than it can be ended.
+pub async fn abandon(server: &Server, name: &str) -> Result<bool, Error> {
+    let client = server.connect(&Session::new("pgstream-aws safety valve")).await?;
+    for _ in 0..ABANDON_TRIES {
+        let Some(state) = slot::read(&client, name).await? else { return Ok(false) };
+        match drop_slot(server, &client, name).await {
+            Err(Error::SlotActive { .. }) => {}
+            other => return other.map(|()| true),
+        }
+        if let Some(pid) = state.active_pid {
+            let ended = client.execute("SELECT pg_terminate_backend($1)", &[&pid]).await;
+            ended.map_err(client.failed("ending the session that reads the slot"))?;
+        }
+        tokio::time::sleep(ABANDON_WAIT).await;
+    }
+    drop_slot(server, &client, name).await.map(|()| true)
 }
 
 async fn drop_slot(server: &Server, client: &Client, name: &str) -> Result<(), Error> {

@@ -33,7 +33,7 @@ mod tables;
 
 pub use caught_up::{CaughtUp, caught_up};
 pub use check::preflight;
-pub use destroy::destroy;
+pub use destroy::{abandon, destroy};
 pub use error::{Error, Problem};
 pub use init::{InitReport, InitSettings, init};
 pub use names::{Names, default_names};

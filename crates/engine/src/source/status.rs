@@ -16,6 +16,7 @@ use super::{
     slot::{self, PLUGIN, Record, SlotState, WalStatus},
     tables,
 };
+use crate::target::valve::{self, Mark, State};
 
 /// What to look at.
 #[derive(Debug, Clone, Default)]
@@ -373,10 +374,24 @@ struct Target {
     status: TargetStatus,
     progress: Option<Lsn>,
     system_identifier: Option<String>,
+    valve: Option<Mark>,
 }
 
 impl Target {
     fn findings(&self, name: &str, slot: Option<&SlotState>, system: Option<&str>, findings: &mut Vec<Finding>) {
+        match &self.valve {
+            Some(Mark { state: State::CopyPaused, reason, since }) => findings.push(Finding::new(
+                "copy_paused",
+                format!("the safety valve has paused the copy since {since}: {reason}"),
+                "make room on the source: the copy goes on when the slot monitor sees it",
+            )),
+            Some(Mark { state: State::SlotDropped, reason, since }) if slot.is_none() => findings.push(Finding::new(
+                "slot_dropped",
+                format!("the safety valve dropped slot {name} at {since}: {reason}"),
+                START_OVER,
+            )),
+            _ => {}
+        }
         if let (Some(theirs), Some(ours)) = (self.system_identifier.as_deref(), system)
             && theirs != ours
         {
@@ -415,6 +430,7 @@ async fn read_target(server: &Server, slot: &str) -> Result<Target, ServerError>
         },
         progress: None,
         system_identifier: None,
+        valve: None,
     };
     let prepared: bool = client
         .query_one(&format!("SELECT to_regclass('{}.apply_progress') IS NOT NULL", quote_ident(SCHEMA)), &[])
@@ -451,5 +467,6 @@ async fn read_target(server: &Server, slot: &str) -> Result<Target, ServerError>
     found.status.copied_tables = ledger.get(0);
     found.status.unfinished_tables = ledger.get(1);
     found.status.copied_rows = ledger.get(2);
+    found.valve = valve::read(&client, slot).await?;
     Ok(found)
 }

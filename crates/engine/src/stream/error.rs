@@ -31,6 +31,22 @@ pub enum Error {
         /// Slot name.
         slot: String,
     },
+    /// The slot was dropped on purpose.
+    #[error("the safety valve dropped replication slot {slot} at {since}: {reason}")]
+    #[diagnostic(
+        code(stream::slot_dropped),
+        help(
+            "changes since then cannot be had any more: make room on the source, then `pgstream-aws init` and a new snapshot into an empty target"
+        )
+    )]
+    SlotDropped {
+        /// Slot name.
+        slot: String,
+        /// When, by the target's clock.
+        since: String,
+        /// Why.
+        reason: String,
+    },
     /// The slot is not one that this stream can read.
     #[error("replication slot {slot} {problem}")]
     #[diagnostic(
@@ -346,6 +362,7 @@ impl Error {
             Self::SlotLost { .. }
             | Self::SlotAhead { .. }
             | Self::SlotMissing { .. }
+            | Self::SlotDropped { .. }
             | Self::OtherSystem { .. }
             | Self::OtherTimeline { .. } => Class::Lost,
             Self::Claim(ClaimError::Taken { .. })

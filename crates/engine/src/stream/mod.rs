@@ -49,7 +49,10 @@ use self::{
 };
 pub use self::{error::Error, reader::Limits};
 pub use crate::ddl::plan::Rights;
-use crate::mutants::{self, Failpoint};
+use crate::{
+    mutants::{self, Failpoint},
+    target::valve::{self, Mark, State},
+};
 
 /// How often the source is asked how much it has written.
 const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -159,7 +162,10 @@ async fn session(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken) 
     let open = async {
         match &job.destination {
             Destination::Postgres(target) => {
-                let (opened, writer) = door::open(job, target).await?;
+                let (opened, writer) = match door::open(job, target).await {
+                    Err(Error::SlotMissing { slot }) => return Err(why_missing(slot, target).await),
+                    opened => opened?,
+                };
                 let sequences = door::connect(target, &Session::new("pgstream-aws sequences")).await?;
                 Ok::<_, Error>((opened, Some((target.clone(), writer, sequences))))
             }
@@ -171,8 +177,30 @@ async fn session(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken) 
         opened = open => opened?,
     };
     match sink {
-        Some((target, writer, sequences)) => to_server(job, monitor, cancel, opened, target, writer, sequences).await,
+        Some((target, writer, sequences)) => {
+            match to_server(job, monitor, cancel, opened, target.clone(), writer, sequences).await {
+                Err(Error::SlotMissing { slot }) => Err(why_missing(slot, &target).await),
+                ended => ended,
+            }
+        }
         None => to_stdout(job, monitor, cancel, opened).await,
+    }
+}
+
+/// The slot was there a moment ago.
+fn not_started(job: &Job, error: pgstream_postgres::Error) -> Error {
+    match error.sqlstate() {
+        Some("42704") => Error::SlotMissing { slot: job.slot.clone() },
+        _ => error.into(),
+    }
+}
+
+/// A slot that the safety valve dropped is on record on the target.
+async fn why_missing(slot: String, target: &Server) -> Error {
+    let mark = async { valve::read(&target.connect(&Session::new("pgstream-aws run")).await?, &slot).await };
+    match mark.await {
+        Ok(Some(Mark { state: State::SlotDropped, reason, since })) => Error::SlotDropped { slot, since, reason },
+        _ => Error::SlotMissing { slot },
     }
 }
 
@@ -193,7 +221,7 @@ async fn to_server(
     let schema = Replay::new(job, Arc::clone(&ledger), writer.replica_role);
     let applier = Applier::new(writer, target, schema, report, copying, Arc::clone(monitor)).await?;
     let options = start_options(job, &opened);
-    let stream = opened.replication.start(position, &options).await?;
+    let stream = opened.replication.start(position, &options).await.map_err(|error| not_started(job, error))?;
     tracing::info!(slot = job.slot, %position, binary = options.binary, "streaming");
     monitor.enter(Phase::Streaming);
 
@@ -236,7 +264,7 @@ async fn to_stdout(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken
     let (work, todo) = mpsc::channel(1);
     let (report, applied) = watch::channel(Applied { done: 0, applied: position, durable: position });
     let options = start_options(job, &opened);
-    let stream = opened.replication.start(position, &options).await?;
+    let stream = opened.replication.start(position, &options).await.map_err(|error| not_started(job, error))?;
     monitor.enter(Phase::Streaming);
     let printing = AbortOnDropHandle::new(tokio::spawn(Printer::new(report, Arc::clone(monitor)).run(todo)));
     let mut reader =

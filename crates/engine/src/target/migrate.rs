@@ -7,6 +7,7 @@ const MIGRATIONS: &[(i32, &str)] = &[
     (2, include_str!("migrations/0002_disabled_triggers.sql")),
     (3, include_str!("migrations/0003_schema_changes.sql")),
     (4, include_str!("migrations/0004_snapshot_rounds.sql")),
+    (5, include_str!("migrations/0005_safety_valve.sql")),
 ];
 
 /// Arbitrary but fixed: serialises concurrent migrations ("pgsttgt").

@@ -7,5 +7,6 @@ pub mod ledger;
 pub mod migrate;
 pub mod progress;
 pub mod triggers;
+pub mod valve;
 
 pub use triggers::enable_triggers;

@@ -49,9 +49,13 @@ pub(super) async fn log_in(
 }
 
 async fn authenticate(wire: &mut Wire, login: &Login, binding: ChannelBinding) -> Result<(), Error> {
-    let mut bound = false;
+    let (mut bound, mut answered) = (false, false);
     loop {
         let (kind, mut body) = request(wire).await?;
+        // Whoever was answered once lets us in or not; asking on would draw the password out in another form.
+        if kind != 0 && std::mem::replace(&mut answered, true) {
+            return Err(problem(wire, "the server asks for the password again"));
+        }
         match kind {
             0 if binding == ChannelBinding::Require && !bound => {
                 return Err(problem(

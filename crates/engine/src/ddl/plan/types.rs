@@ -20,6 +20,9 @@ pub(super) fn of(plan: &mut Plan, versions: &Versions<Type>) -> Result<(), Uncov
     }
     let (was, Some(is)) = (versions.was.as_ref(), versions.is.as_ref()) else { return Ok(()) };
     let (kind, ident) = (word(is), name(is).to_string());
+    if !matches!(is.kind, Some('e' | 'c' | 'd')) && is.create.as_ref().is_none_or(String::is_empty) {
+        return Err(Uncovered { object: format!("type {ident}, of a kind that is not known") });
+    }
     match was {
         None => plan.define.push(create(is, &ident)),
         Some(was) => {
