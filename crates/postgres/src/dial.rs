@@ -5,7 +5,12 @@
 //!    next host: this one is away, or of the wrong role      again without/with TLS: sslmode=prefer/allow, refused by pg_hba
 //! ```
 
-use std::{io, net::SocketAddr, path::PathBuf, time::{Duration, Instant}};
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
