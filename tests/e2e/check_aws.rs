@@ -4,7 +4,10 @@ use pgstream_testkit::{Cluster, cluster};
 use rds_sim::{Database, Instance, Options, Simulator};
 use serde_json::Value;
 
-use crate::replicator::{Done, Pipeline, Replicator};
+use crate::{
+    obstacles::busy,
+    replicator::{Done, Pipeline, Replicator},
+};
 
 fn environment(endpoint: &str) -> Vec<(String, String)> {
     [
@@ -189,8 +192,9 @@ async fn what_the_api_says_of_a_source_is_named_until_it_is_over() {
         if id == "aws.status" {
             assert!(finding["instances"][0]["fix"].as_str().unwrap().contains("raise its storage"), "{finding:#}");
             simulator.set_status("shop", "available");
-            assert!(!ids(&look().await).contains(&id), "{id} afterwards");
         }
+        simulator.nothing_is_due("shop");
+        assert!(!ids(&look().await).contains(&id), "{id} afterwards");
         drop(shop);
     }
 }
@@ -214,6 +218,33 @@ async fn a_target_without_room_for_the_copy_is_named_with_the_storage_that_it_ne
         if let Some(finding) = finding {
             let fix = finding["instances"][0]["fix"].as_str().unwrap();
             assert!(fix.contains("raise its storage to") && fix.contains("--allocated-storage"), "{fix}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_source_whose_wal_would_fill_its_disk_soon_is_named_with_the_storage_that_it_needs() {
+    let simulator = Simulator::start(Options::default()).await.unwrap();
+    let target = cluster().await;
+    for (shop, soon) in [
+        (Instance::new("tight").free_storage(1 << 30), true),
+        (Instance::new("growing").free_storage(1 << 30).grows_to_gib(60_000), false),
+    ] {
+        let shop = shop.group("logical").parameter("rds.logical_replication", "1");
+        let shop = simulator.create_instance(shop).await.unwrap();
+        let pipeline = between(&shop, &target, &simulator).await;
+        let writing = busy(shop.cluster().client("app").await);
+        let found = of_aws(&pipeline.pgstream(&["check", "--json"]).await);
+        writing.abort();
+        let finding = found.iter().find(|it| it["id"] == "aws.wal_room");
+        assert_eq!(finding.is_some(), soon, "{found:#?}");
+        if let Some(finding) = finding {
+            assert_eq!(finding["severity"], "warning", "{finding:#}");
+            let fix = finding["instances"][0]["fix"].as_str().unwrap();
+            assert!(fix.contains("raise its storage to") && fix.contains("--allocated-storage"), "{fix}");
+            // Nobody writes any more.
+            let found = of_aws(&pipeline.pgstream(&["check", "--json"]).await);
+            assert!(!ids(&found).contains(&"aws.wal_room"), "{found:#?}");
         }
     }
 }

@@ -9,7 +9,7 @@ mod said;
 mod settings;
 mod ways;
 
-use pgstream_testkit::{Cluster, Stop};
+use pgstream_testkit::{Client, Cluster, Stop};
 use serde_json::Value;
 
 use crate::replicator::{Done, Pipeline};
@@ -126,6 +126,16 @@ impl Obstacle {
             assert_eq!(done.code, Some(0), "{about}: {} still fails: {done:?}", self.command);
         }
     }
+}
+
+/// Writes WAL until it is aborted: about 10 MiB a second, far from what a disk can do and far from nothing.
+pub fn busy(client: Client) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            client.batch("SELECT pg_logical_emit_message(false, 'busy', repeat('x', 1048576))").await;
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    })
 }
 
 fn findings(done: &Done) -> Vec<Value> {

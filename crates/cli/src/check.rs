@@ -128,7 +128,7 @@ pub async fn ask_aws(
     let needs_logical = loaded.pipeline.mode != Mode::Snapshot;
     for (side, server) in [(Side::Source, Some(source)), (Side::Target, target)] {
         let Some(server) = server else { continue };
-        if let Some(findings) = Box::pin(rds::findings(side, server, source, needs_logical)).await {
+        if let Some(findings) = Box::pin(rds::findings(side, server, source, needs_logical, report.wal_rate)).await {
             report.add(Category::Aws, pgstream_doctor::Rds::ALL.len(), findings);
         }
     }

@@ -6,7 +6,7 @@ use pgstream_aws_api::{
     Aws, Settings,
     provision::{self, ApplyStatus, Database, Direction, Named, Needs, Plan},
 };
-use pgstream_doctor::{Finding, Rds, Side};
+use pgstream_doctor::{Finding, Rds, Side, WalRate, for_people};
 use pgstream_postgres::Server;
 
 use crate::failure::Failure;
@@ -20,14 +20,24 @@ const GIB: f64 = 1_073_741_824.0;
 const ENDPOINTS: [&str; 2] = ["AWS_ENDPOINT_URL_RDS", "AWS_ENDPOINT_URL"];
 
 /// Asks the API about a server that is a database of RDS; `None` when it is none.
-pub async fn findings(side: Side, server: &Server, source: &Server, needs_logical: bool) -> Option<Vec<Finding>> {
+pub async fn findings(
+    side: Side,
+    server: &Server,
+    source: &Server,
+    needs_logical: bool,
+    rate: Option<WalRate>,
+) -> Option<Vec<Finding>> {
     let (host, port) = server.dsn().host_names().next()?;
     let simulated = ENDPOINTS.iter().any(|name| std::env::var_os(name).is_some());
     if !(is_rds(host) || simulated && is_loopback(host)) {
         return None;
     }
     match Box::pin(ask(side, server, source, host, port)).await {
-        Ok((plan, needed)) => Some(judge(side, &plan, needed, needs_logical)),
+        Ok((plan, needed)) => {
+            let mut findings = judge(side, &plan, needed, needs_logical);
+            findings.extend(rate.filter(|_| side == Side::Source).and_then(|rate| room_for_wal(&plan, rate)));
+            Some(findings)
+        }
         // A server beside the simulator that the simulator does not have.
         Err(Failure::Provision(provision::Error::NotFound { .. })) if !is_rds(host) => None,
         Err(error) => {
@@ -55,8 +65,8 @@ async fn ask(
     };
     let needed = needs.bytes;
     let database = Database::new(&aws, named, end).with_server(Some(server.clone())).with_needs(needs);
-    // Free storage is compared with what comes: nothing comes to a source.
-    let database = if side == Side::Target { database.with_metrics(&aws) } else { database };
+    // Free storage is compared with what comes: the copy, or WAL that is kept for its stream.
+    let database = database.with_metrics(&aws);
     Ok((Box::pin(database.plan(Direction::Forth)).await?, needed))
 }
 
@@ -120,6 +130,26 @@ fn judge(side: Side, plan: &Plan, needed: Option<i64>, needs_logical: bool) -> V
         found(Rds::Storage, what, fix);
     }
     findings
+}
+
+/// Free storage of a source against the WAL that it writes. Aurora grows by itself.
+fn room_for_wal(plan: &Plan, rate: WalRate) -> Option<Finding> {
+    let it = &plan.inspection;
+    let (free, allocated) = (it.storage.free.as_ref()?.bytes as f64, it.storage.allocated_gib?);
+    let growth = f64::from((it.storage.maximum_gib.unwrap_or(allocated) - allocated).max(0)) * GIB;
+    let hours = for_people(rate.fills_soon(free + growth)?);
+    let lacking = ((rate.enough() - free - growth) / GIB).ceil().max(1.0);
+    let found = format!(
+        "{rate}: a slot that nobody reads fills the {:.1} GiB that {} has free, and may grow by, in {hours}",
+        (free + growth) / GIB,
+        it.id
+    );
+    let fix = format!(
+        "raise its storage to {} GiB or more (`aws rds modify-db-instance`, or modify-db-cluster, with --allocated-storage), \
+         or watch the slot with `pgstream-aws status` and an alarm",
+        f64::from(allocated) + growth / GIB + lacking
+    );
+    Some(Rds::WalRoom.finding(Side::Source, found, fix))
 }
 
 /// Data that is there, and that will be, against what the disk may grow to. Aurora grows by itself.

@@ -129,6 +129,11 @@ mod tests {
             ("ERROR:  permission denied to create event trigger \"x\"", "event_trigger"),
             ("HINT:  Must be superuser to create an event trigger.", "event_trigger"),
             ("ERROR:  unrecognized configuration parameter \"rds.logical_replication\"", "rds_logical_replication"),
+            (
+                "ERROR:  library \"pgoutput\" may not be used as an output plugin\nDETAIL:  The configuration parameter \
+                 \"output_plugin_libraries\" (currently 'test_decoding') does not name this library as a trusted output plugin.",
+                "plugin",
+            ),
             ("ERROR:  all replication slots are in use", "no_free_slot"),
             ("ERROR:  replication slot \"pgstream_app_slot\" is active for PID 4711", "slot_active"),
             ("ERROR:  can no longer get changes from replication slot \"s\"", "slot_lost"),

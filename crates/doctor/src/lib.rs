@@ -21,10 +21,12 @@ mod fix;
 mod live;
 mod machine;
 mod plan;
+mod plugin;
 mod rds;
 mod reference;
 mod report;
 mod run;
+mod wal;
 
 pub use check::{Category, Severity, Side};
 pub use explain::{Diagnosis, diagnose, diagnoses, explain};
@@ -35,3 +37,4 @@ pub use rds::Rds;
 pub use reference::reference;
 pub use report::{Finding, Instance, Report};
 pub use run::check;
+pub use wal::{WalRate, for_people};

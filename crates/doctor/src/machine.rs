@@ -25,7 +25,7 @@ pub(crate) struct MachineCheck {
 }
 
 impl MachineCheck {
-    fn finding(&self, side: Side, found: String, fix: String) -> Finding {
+    pub(crate) fn finding(&self, side: Side, found: String, fix: String) -> Finding {
         Finding {
             id: self.id.to_owned(),
             category: self.category,

@@ -26,11 +26,13 @@ pub enum Rds {
     Maintenance,
     /// There is not enough room.
     Storage,
+    /// WAL would fill it soon.
+    WalRoom,
 }
 
 impl Rds {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Api,
         Self::Status,
         Self::Parameters,
@@ -40,6 +42,7 @@ impl Rds {
         Self::PendingChanges,
         Self::Maintenance,
         Self::Storage,
+        Self::WalRoom,
     ];
 
     /// Stable name.
@@ -55,13 +58,14 @@ impl Rds {
             Self::PendingChanges => "aws.pending_changes",
             Self::Maintenance => "aws.maintenance",
             Self::Storage => "aws.storage",
+            Self::WalRoom => "aws.wal_room",
         }
     }
 
     pub(crate) fn severity(self) -> Severity {
         match self {
             Self::Status | Self::Parameters | Self::Unfit => Severity::Error,
-            Self::PendingReboot | Self::BlueGreen | Self::Storage => Severity::Warning,
+            Self::PendingReboot | Self::BlueGreen | Self::Storage | Self::WalRoom => Severity::Warning,
             Self::Api | Self::PendingChanges | Self::Maintenance => Severity::Notice,
         }
     }
@@ -87,6 +91,7 @@ impl Rds {
             Self::Storage => {
                 "a full disk stops the server; the copy, its indexes and WAL that a slot keeps all need room"
             }
+            Self::WalRoom => "a stream that stands still for longer fills the disk of the source, and stops the server",
         }
     }
 

@@ -1,6 +1,6 @@
 //! docs/checks.md and a part of docs/troubleshooting.md, from the catalogues.
 
-use crate::{Rds, Severity, catalogue, endpoint, machine};
+use crate::{Rds, Severity, catalogue, endpoint, machine, plugin, wal};
 
 /// One paragraph per check, in the order of the catalogue.
 #[must_use]
@@ -21,6 +21,9 @@ pub fn reference() -> String {
     }
     for check in &machine::CHECKS {
         paragraph(check.id, &format!("{}, from this machine", word(check.severity)), check.why);
+    }
+    for check in [&plugin::PLUGIN_ALLOWED, &wal::WAL_RATE] {
+        paragraph(check.id, &format!("{}, source", word(check.severity)), check.why);
     }
     for check in catalogue::all() {
         paragraph(check.id, &format!("{}, {}", word(check.severity), check.side.name()), check.why);

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::check::{Category, Severity, Side};
+use crate::{
+    check::{Category, Severity, Side},
+    wal::WalRate,
+};
 
 /// Everything that was found, worst first.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -15,6 +18,9 @@ pub struct Report {
     pub categories: BTreeMap<Category, usize>,
     /// What they found; empty when nothing is in the way.
     pub findings: Vec<Finding>,
+    /// How fast the source writes WAL, where it was measured: what that means for its disk is judged by who knows the disk.
+    #[serde(skip)]
+    pub wal_rate: Option<WalRate>,
 }
 
 impl Report {

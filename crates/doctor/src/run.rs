@@ -10,9 +10,11 @@ use crate::{
     check::{Ask, Category, Check, Comparison, Severity, Side, Wrong},
     endpoint,
     explain::diagnose,
-    machine,
+    machine::{self, MachineCheck},
     plan::Plan,
+    plugin,
     report::{Finding, Instance, Report},
+    wal,
 };
 
 /// Makes all checks. What cannot be asked is a finding, so this does not fail.
@@ -45,15 +47,22 @@ pub async fn check(plan: &Plan, source: &Server, target: Option<&Server>) -> Rep
         Some(async move { (*check, answer.ask(plan).await) })
     });
     let servers = [(Side::Source, Some(source), here.as_ref()), (Side::Target, target, there.as_ref())];
-    let (answers, required, (made, of_machine)) = futures::join!(
+    let (answers, required, (made, of_machine), wal_rate) = futures::join!(
         join_all(asked),
         Box::pin(required_by_init(plan, source, here.is_some())),
         Box::pin(machine::check(plan, servers)),
+        Box::pin(of_wal(plan, here.as_ref())),
     );
     let (asked, problems) = required;
     report.made(Category::Replication, asked);
     made.into_iter().for_each(|category| report.made(category, 1));
     report.findings.extend(problems.into_iter().chain(of_machine));
+    if let Some((rate, allowed)) = wal_rate {
+        report.made(Category::Replication, 2);
+        report.wal_rate = rate.as_ref().ok().copied().flatten();
+        report.findings.extend(made_or_said(&wal::WAL_RATE, rate.map(|rate| rate.and_then(wal::WalRate::finding))));
+        report.findings.extend(made_or_said(&plugin::PLUGIN_ALLOWED, allowed));
+    }
     for (check, answer) in answers {
         report.made(check.category, 1);
         report.findings.extend(finding(plan, check, answer));
@@ -128,6 +137,23 @@ async fn required_by_init(plan: &Plan, source: &Server, reachable: bool) -> (usi
         }
     };
     (1, findings.into_iter().filter(|finding| plan.wants(finding.category)).collect())
+}
+
+/// How fast WAL is written, and whether it may be decoded, when that matters.
+async fn of_wal(
+    plan: &Plan,
+    client: Option<&Client>,
+) -> Option<(Result<Option<wal::WalRate>, Error>, Result<Option<Finding>, Error>)> {
+    let client = client.filter(|_| plan.follows() && plan.wants(Category::Replication))?;
+    Some(futures::join!(wal::measure(client), plugin::check(client)))
+}
+
+/// A check that could not be made is said under its own name.
+fn made_or_said(check: &MachineCheck, found: Result<Option<Finding>, Error>) -> Option<Finding> {
+    found.unwrap_or_else(|error| {
+        let said = format!("the check could not be made: {error}");
+        Some(Finding { severity: Severity::Warning, ..check.finding(Side::Source, said, remedy(&error)) })
+    })
 }
 
 /// A question with the sessions that it goes to.

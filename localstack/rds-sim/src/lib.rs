@@ -156,6 +156,11 @@ impl Simulator {
     pub fn add_maintenance(&self, id: &str, action: &str, description: &str) {
         self.world.add_maintenance(id, action, description);
     }
+
+    /// Maintenance was made, and the blue/green deployment deleted.
+    pub fn nothing_is_due(&self, id: &str) {
+        self.world.nothing_is_due(id);
+    }
 }
 
 impl Drop for Simulator {

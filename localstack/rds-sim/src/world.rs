@@ -233,6 +233,13 @@ impl World {
         state.maintenance.push(Maintenance { resource, action, description });
     }
 
+    pub(crate) fn nothing_is_due(&self, id: &str) {
+        let mut state = self.state();
+        let arn = state.arn(id);
+        state.blue_green.retain(|it| it.source != arn);
+        state.maintenance.retain(|it| it.resource != arn);
+    }
+
     /// The version of the server; its parameters are those of the family from now on.
     async fn learn(&self, cluster: &pgstream_testkit::Cluster, family: &str, major: u32, aurora: bool) -> String {
         let client = cluster.client("postgres").await;

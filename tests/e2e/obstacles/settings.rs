@@ -2,7 +2,7 @@
 
 use pgstream_testkit::{Builder, Cluster};
 
-use super::{Mend, Obstacle, assert_prints, found, prepared, run_printed};
+use super::{Mend, Obstacle, assert_prints, busy, found, prepared, printed, run_printed};
 
 #[tokio::test]
 async fn settings_of_the_source_are_named_and_mended() {
@@ -61,6 +61,29 @@ async fn settings_that_bite_later_are_named_and_mended() {
     pipeline.pgstream(&["check", "--strict", "--json"]).await.ok();
     // What was set by ALTER SYSTEM is not what it was.
     assert_eq!(pipeline.here().await.text("SHOW wal_sender_timeout").await.as_deref(), Some("1min"));
+}
+
+/// The rate is measured: the setting alone is in nobody's way.
+#[tokio::test]
+async fn wal_that_outgrows_what_a_slot_may_keep_within_a_day_is_named_and_mended() {
+    let source = Cluster::builder().setting("max_slot_wal_keep_size", "4GB");
+    let (source, target) = pgstream_testkit::pair_with(source, Cluster::builder()).await;
+    let pipeline = prepared(source, target).await;
+    let id = "replication.wal_rate";
+    let idle = pipeline.pgstream(&["check", "--strict", "--json"]).await.ok();
+    assert!(!found(&idle).contains(&id.to_owned()), "{idle:?}");
+
+    let writing = busy(pipeline.here().await);
+    let before = pipeline.pgstream(&["check", "--strict", "--json"]).await.ends(1);
+    assert!(found(&before).contains(&id.to_owned()), "{before:?}");
+    assert_prints(&before, id, &["ALTER SYSTEM SET max_slot_wal_keep_size"]);
+    run_printed(&pipeline, &before, id).await;
+    let kept = "SELECT (setting || 'MB') FROM pg_settings WHERE name = 'max_slot_wal_keep_size'";
+    let kept = pipeline.here().await.text(kept).await.unwrap();
+    assert!(printed(&before, id)[0].1.contains(&format!("'{kept}'")), "{kept}: {before:?}");
+    writing.abort();
+    let after = pipeline.pgstream(&["check", "--strict", "--json"]).await.ok();
+    assert!(!found(&after).contains(&id.to_owned()), "{after:?}");
 }
 
 #[tokio::test]

@@ -213,7 +213,8 @@ pub(super) const DIAGNOSES: &[Known] = &[
         states: &[],
         marks: &[&["may not be used as an output plugin"]],
         cause: "the server allows only listed output plugins (output_plugin_libraries)",
-        fix: "use pgoutput, as this program does; a slot of wal2json is another program's",
+        fix: "ALTER SYSTEM SET output_plugin_libraries = pgoutput, test_decoding; SELECT pg_reload_conf(); (RDS: in the parameter group); \
+              this program uses pgoutput, a slot of wal2json is another program's",
     },
     Known {
         id: "replication_permission",
