@@ -1,6 +1,8 @@
 //! `check` and `doctor` with what the RDS API knows, in front of real servers behind the simulator.
 
-use pgstream_testkit::{Cluster, cluster};
+use std::time::{Duration, Instant};
+
+use pgstream_testkit::{Client, Cluster, cluster};
 use rds_sim::{Database, Instance, Options, Simulator};
 use serde_json::Value;
 
@@ -222,6 +224,22 @@ async fn a_target_without_room_for_the_copy_is_named_with_the_storage_that_it_ne
     }
 }
 
+/// Waits until the last statement of who was stopped has ended too.
+async fn nobody_writes(here: &Client) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let end = "SELECT pg_current_wal_lsn()::text";
+    let mut before = here.text(end).await;
+    loop {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let now = here.text(end).await;
+        if now == before {
+            return;
+        }
+        assert!(Instant::now() < deadline, "WAL is still written");
+        before = now;
+    }
+}
+
 #[tokio::test]
 async fn a_source_whose_wal_would_fill_its_disk_soon_is_named_with_the_storage_that_it_needs() {
     let simulator = Simulator::start(Options::default()).await.unwrap();
@@ -242,7 +260,7 @@ async fn a_source_whose_wal_would_fill_its_disk_soon_is_named_with_the_storage_t
             assert_eq!(finding["severity"], "warning", "{finding:#}");
             let fix = finding["instances"][0]["fix"].as_str().unwrap();
             assert!(fix.contains("raise its storage to") && fix.contains("--allocated-storage"), "{fix}");
-            // Nobody writes any more.
+            nobody_writes(&shop.cluster().client("app").await).await;
             let found = of_aws(&pipeline.pgstream(&["check", "--json"]).await);
             assert!(!ids(&found).contains(&"aws.wal_room"), "{found:#?}");
         }
