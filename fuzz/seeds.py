@@ -255,6 +255,26 @@ SELECT E'\\\\';' ; SELECT $é$;$é$ "é";
 \\unrestrict abc
 
 """)
+    write("snapshot_text", "entries", """SET a = 0;
+
+--
+-- TOC entry 7 (class 1259 OID 16400)
+-- Name: x; Type: INDEX; Schema: public; Owner: alice
+--
+
+CREATE INDEX x ON t (a) WHERE b <> '--
+';
+
+
+--
+-- TOC entry 3 (class 2606 OID 16404)
+-- Name: t k; Type: CONSTRAINT; Schema: public; Owner: alice
+--
+
+ALTER TABLE ONLY t ADD CONSTRAINT k PRIMARY KEY (a);
+
+
+""")
     write("snapshot_text", "open-ends", "SET a;\n'open; \"open; $x$ open /* open -- open E'\\")
     for name, changes in schema_changes():
         write("schema_log", name, json.dumps(changes))

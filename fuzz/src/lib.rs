@@ -198,6 +198,13 @@ pub fn snapshot_text(bytes: &[u8]) {
     for major in [13, 18] {
         assert!(snapshot::body(text, major).len() <= text.len());
     }
+    // Entries as the headings number them, which is what would be asked for.
+    let ids: Vec<u32> =
+        text.split("\n--\n-- TOC entry ").skip(1).filter_map(|rest| rest.split_once(' ')?.0.parse().ok()).collect();
+    if let Some(script) = snapshot::put_together(text, &ids).filter(|_| !ids.is_empty()) {
+        let distinct = ids.iter().collect::<std::collections::HashSet<_>>().len() == ids.len();
+        assert!(!distinct || script == text);
+    }
     let mut statements = 0;
     for (statement, shown) in snapshot::statements(text) {
         statements += 1;

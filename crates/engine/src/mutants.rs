@@ -33,6 +33,10 @@ pub(crate) enum Mutant {
     RunningSeen,
     /// A table is recorded as copied before it is.
     LedgerFirst,
+    /// A worker commits that it has a part before it has the rows.
+    ClaimApart,
+    /// A worker reads what is there now instead of what the coordinator's snapshot shows.
+    OwnSnapshot,
     /// Nobody asks whether another replicator is at work.
     NoLock,
     /// A replicator that lost its claim commits on.
@@ -141,6 +145,8 @@ mod chosen {
                 "snapshot_off_by_one" => Self::SnapshotOffByOne,
                 "running_seen" => Self::RunningSeen,
                 "ledger_first" => Self::LedgerFirst,
+                "claim_apart" => Self::ClaimApart,
+                "own_snapshot" => Self::OwnSnapshot,
                 "no_lock" => Self::NoLock,
                 "no_fence" => Self::NoFence,
                 "forgotten_delete" => Self::ForgottenDelete,

@@ -91,7 +91,7 @@ impl Offer {
         before: &HashMap<TableName, HashSet<TableName>>,
     ) -> Result<Option<Self>, Error> {
         let (lanes, context, control) = (&run.lanes, &run.context, run.control.clone());
-        let mut session = lanes.target.connect(&lanes.copy_session).await?;
+        let mut session = lanes.copier().await?;
         for unit in units.iter().filter(|unit| unit.parts.len() > 1) {
             copy::clear(context, &session, unit).await?;
         }

@@ -18,7 +18,7 @@ use futures::{SinkExt, StreamExt};
 use pgstream_config::pipeline::OnConflict;
 use pgstream_postgres::{Client, quote_ident};
 use tokio::sync::OnceCell;
-use tokio_postgres::Transaction;
+use tokio_postgres::{SimpleQueryMessage, Transaction};
 
 use super::{
     Error,
@@ -37,6 +37,9 @@ const WATCH: Duration = Duration::from_secs(2);
 
 /// Bytes that are collected before they are handed to the target's socket.
 const CHUNK: usize = 64 * 1024;
+
+/// Up to this size it costs more to give a table new files, as freezing needs, than its rows cost unfrozen.
+const SMALL: u64 = 256 * 1024;
 
 /// A table to copy, and how.
 #[derive(Debug)]
@@ -156,8 +159,8 @@ impl Watch {
     }
 
     /// Whether the transaction of that backend is gone. Not knowing means no.
-    async fn has_ended(&self, pid: i32) -> bool {
-        let sql = "SELECT backend_xid IS NULL FROM pg_stat_activity WHERE pid = $1";
+    async fn has_ended(&self, pid: &str) -> bool {
+        let sql = "SELECT backend_xid IS NULL FROM pg_stat_activity WHERE pid = $1::text::int4";
         matches!(self.0.query_opt(sql, &[&pid]).await, Ok(Some(row)) if row.get::<_, Option<bool>>(0) == Some(true))
     }
 }
@@ -189,14 +192,19 @@ impl Unit {
         let (format, columns) = (self.format.keyword(), self.table.column_list());
         match &self.write {
             Write::Merge(_) => format!("COPY pg_temp.pgstream_stage{columns} FROM STDIN (FORMAT {format})"),
-            // Only a transaction that has emptied the table may freeze its rows: no part of many can.
-            Write::Fresh if whole && self.table.kind == Kind::Plain => {
-                format!("COPY {}{columns} FROM STDIN (FORMAT {format}, FREEZE)", self.table.name)
-            }
             Write::Fresh | Write::Append => {
-                format!("COPY {}{columns} FROM STDIN (FORMAT {format})", self.table.name)
+                let freeze = if whole && self.is_frozen() { ", FREEZE" } else { "" };
+                format!("COPY {}{columns} FROM STDIN (FORMAT {format}{freeze})", self.table.name)
             }
         }
+    }
+
+    /// Whether the rows are frozen when the table is copied as a whole: only a transaction that has emptied the table
+    /// may do that.
+    fn is_frozen(&self) -> bool {
+        self.write == Write::Fresh
+            && self.table.kind == Kind::Plain
+            && (self.state != State::Absent || self.table.bytes > SMALL)
     }
 
     /// For messages of the target's session.
@@ -238,6 +246,22 @@ pub(crate) async fn part(
         fill(context, source, tx, unit, part).await
     };
     run.await.map_err(|failure| failure.told(source, unit, failed))
+}
+
+/// What a part has brought whose COMMIT was sent and not answered, if it has. Waits for the transaction to end that may
+/// still be bringing it.
+pub(crate) async fn already(
+    context: &Context,
+    target: &Client,
+    unit: &Unit,
+    number: usize,
+) -> Result<Option<Copied>, Error> {
+    let entry = context.entry(unit, unit.part(number), Copied::default());
+    let wrap = target.failed("asking whether rows have arrived after all");
+    let counts = ledger::settled(target, &context.origin, &entry).await.map_err(wrap)?;
+    let Some((rows, bytes)) = counts else { return Ok(None) };
+    unit.progress.add_rows(rows);
+    Ok(Some(Copied { rows, bytes }))
 }
 
 /// Why a part was not copied; only the caller has the session of the target to ask for more.
@@ -297,6 +321,37 @@ async fn act_as(target: &tokio_postgres::Client, context: &Context) -> Result<()
     }
 }
 
+/// The first value that these statements bring, as text. In one round trip: many a table is smaller than a few of them.
+async fn ask(tx: &Transaction<'_>, statements: &str) -> Result<String, tokio_postgres::Error> {
+    let messages = tx.simple_query(statements).await?;
+    let value = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    Ok(value.unwrap_or_default().to_owned())
+}
+
+/// Makes sure that a table that is copied as a whole is empty.
+async fn empty(tx: &Transaction<'_>, unit: &Unit) -> Result<(), Failure> {
+    let only = unit.table.only();
+    let lock = format!("LOCK TABLE {only} IN ACCESS EXCLUSIVE MODE");
+    match (&unit.write, unit.state) {
+        (Write::Fresh, State::Absent) => {
+            // Somebody may have written here since the check at the start.
+            if ask(tx, &format!("{lock}; SELECT EXISTS (SELECT FROM {only})")).await? != "f" {
+                return Err(Failure::Other(Error::TargetNotEmpty { tables: vec![unit.table.name.to_string()] }));
+            }
+            if unit.is_frozen() {
+                tx.batch_execute(&unit.clear_sql()).await?;
+            }
+        }
+        (Write::Fresh, _) => tx.batch_execute(&format!("{lock}; {}", unit.clear_sql())).await?,
+        (Write::Append, State::Absent) | (Write::Merge(_), _) => {}
+        (Write::Append, State::Partial | State::Complete) => tx.batch_execute(&unit.clear_sql()).await?,
+    }
+    Ok(())
+}
+
 /// Copies one part, records it in the ledger and commits.
 pub(crate) async fn fill(
     context: &Context,
@@ -308,22 +363,7 @@ pub(crate) async fn fill(
     act_as(tx.client(), context).await?;
     let name = &unit.table.name;
     if part.of == 1 {
-        match (&unit.write, unit.state) {
-            (Write::Fresh, state) => {
-                tx.batch_execute(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", unit.table.only())).await?;
-                if state == State::Absent {
-                    // Somebody may have written here since the check at the start.
-                    let taken: bool =
-                        tx.query_one(&format!("SELECT EXISTS (SELECT FROM {})", unit.table.only()), &[]).await?.get(0);
-                    if taken {
-                        return Err(Failure::Other(Error::TargetNotEmpty { tables: vec![name.to_string()] }));
-                    }
-                }
-                tx.batch_execute(&unit.clear_sql()).await?;
-            }
-            (Write::Append, State::Absent) | (Write::Merge(_), _) => {}
-            (Write::Append, State::Partial | State::Complete) => tx.batch_execute(&unit.clear_sql()).await?,
-        }
+        empty(&tx, unit).await?;
     }
     if let Write::Merge(_) = unit.write {
         tx.batch_execute(&format!(
@@ -333,8 +373,8 @@ pub(crate) async fn fill(
         .await?;
     }
     // A transaction with an id can be seen to end.
-    let pid: i32 = tx.query_one("SELECT pg_backend_pid(), pg_current_xact_id()::text", &[]).await?.get(0);
-    let mut copied = transfer(&context.watch, pid, source, tx.client(), unit, part).await?;
+    let pid = ask(&tx, "SELECT pg_backend_pid(), pg_current_xact_id()").await?;
+    let mut copied = transfer(&context.watch, &pid, source, tx.client(), unit, part).await?;
     if let Write::Merge(merge) = &unit.write {
         let columns = unit.table.columns_joined();
         copied.rows = tx
@@ -382,7 +422,7 @@ impl Drop for Counted<'_> {
 
 async fn transfer(
     watch: &Watch,
-    pid: i32,
+    pid: &str,
     source: &Client,
     target: &tokio_postgres::Client,
     unit: &Unit,

@@ -21,6 +21,7 @@ use super::{
     Error,
     catalog::{self, Kind, Table, Tables},
 };
+use crate::mutants::{self, Mutant};
 
 /// Tables that one LOCK statement names.
 const LOCKS_PER_STATEMENT: usize = 500;
@@ -192,10 +193,10 @@ pub(crate) async fn import(server: &Server, session: &Session, snapshot: &Snapsh
 
 /// Brings a session into the shared snapshot.
 pub(crate) async fn enter(client: &Client, server: &Server, snapshot: &Snapshot) -> Result<(), Error> {
-    let sql = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
-        pgstream_postgres::quote_literal(&snapshot.id)
-    );
+    let mut sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned();
+    if !mutants::is(Mutant::OwnSnapshot) {
+        sql += &format!("; SET TRANSACTION SNAPSHOT {}", pgstream_postgres::quote_literal(&snapshot.id));
+    }
     match client.batch_execute(&sql).await {
         Ok(()) => Ok(()),
         Err(error) if ended(&error) => Err(Error::SnapshotGone { server: server.to_string() }),

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::{
     script,
+    texts::Texts,
     toc::{Entry, Toc},
 };
 
@@ -21,6 +22,12 @@ pub fn listing(text: &str) -> (usize, usize, usize) {
 #[must_use]
 pub fn body(text: &str, server_major: u32) -> String {
     script::body(text, server_major).into_owned()
+}
+
+/// The script that is put together again from what a script of these entries was taken apart into. None when it was not.
+#[must_use]
+pub fn put_together(text: &str, ids: &[u32]) -> Option<String> {
+    Texts::parse(text, ids).script(ids)
 }
 
 /// The statements of a script, each with what an error would show of it.

@@ -108,18 +108,29 @@ impl Ledger {
     }
 }
 
+const RECORD: &str = "
+    INSERT INTO pgstream.snapshot_ledger
+        (source, system_identifier, schema_name, table_name, part, parts, snapshot, snapshot_lsn, row_count, byte_count)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+
 /// Records a finished part; to be called in the transaction of its rows.
 pub(crate) async fn record<C: GenericClient>(
     tx: &C,
     origin: &Origin,
     entry: &Entry<'_>,
 ) -> Result<(), tokio_postgres::Error> {
+    insert(tx, RECORD, origin, entry).await
+}
+
+async fn insert<C: GenericClient>(
+    tx: &C,
+    sql: &str,
+    origin: &Origin,
+    entry: &Entry<'_>,
+) -> Result<(), tokio_postgres::Error> {
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     tx.execute(
-        "INSERT INTO pgstream.snapshot_ledger
-             (source, system_identifier, schema_name, table_name, part, parts, snapshot, snapshot_lsn,
-              row_count, byte_count)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        sql,
         &[
             &origin.source,
             &origin.system_identifier,
@@ -135,6 +146,46 @@ pub(crate) async fn record<C: GenericClient>(
     )
     .await
     .map(drop)
+}
+
+/// Rows and bytes of a part if it is recorded, once it is certain: a transaction that may be about to record it is waited
+/// for. To be called outside a transaction.
+pub(crate) async fn settled(
+    target: &tokio_postgres::Client,
+    origin: &Origin,
+    entry: &Entry<'_>,
+) -> Result<Option<(u64, u64)>, tokio_postgres::Error> {
+    wait_for_key(target, insert(target, &format!("{RECORD} ON CONFLICT DO NOTHING"), origin, entry)).await?;
+    let row = target
+        .query_opt(
+            "SELECT row_count, byte_count FROM pgstream.snapshot_ledger
+             WHERE source = $1 AND schema_name = $2 AND table_name = $3 AND part = $4 AND snapshot = $5",
+            &[&origin.source, &entry.table.schema, &entry.table.name, &entry.part, &entry.snapshot.visible],
+        )
+        .await?;
+    Ok(row.map(|row| (row.get::<_, i64>(0).unsigned_abs(), row.get::<_, i64>(1).unsigned_abs())))
+}
+
+/// Whether schema work that is recorded at once is, once it is certain; like [`settled`].
+pub(crate) async fn steps_settled(
+    target: &tokio_postgres::Client,
+    origin: &Origin,
+    steps: &[&str],
+) -> Result<bool, tokio_postgres::Error> {
+    wait_for_key(target, record_steps(target, origin, steps)).await?;
+    let sql = "SELECT count(*) FROM pgstream.snapshot_steps WHERE source = $1 AND step = ANY ($2::text[])";
+    let found: i64 = target.query_one(sql, &[&origin.source, &steps]).await?.get(0);
+    Ok(usize::try_from(found) == Ok(steps.len()))
+}
+
+/// A unique key lets nobody in beside a transaction that has written it, so an insertion waits for its end.
+async fn wait_for_key(
+    target: &tokio_postgres::Client,
+    insertion: impl Future<Output = Result<(), tokio_postgres::Error>>,
+) -> Result<(), tokio_postgres::Error> {
+    target.batch_execute("BEGIN").await?;
+    insertion.await?;
+    target.batch_execute("ROLLBACK").await
 }
 
 /// Forgets a table; to be called in the transaction that empties it.

@@ -1,8 +1,8 @@
 //! What a worker may read of a table that it is offered: read on the source, and held against its own configuration.
 //!
 //! The offer stands on the target, which has no say in what is read on the source: it names a table, everything that
-//! becomes SQL on the source comes from here. No catalog function that would lock another table is called: a statement
-//! that waits for one must not keep a worker from the others.
+//! becomes SQL on the source comes from here. No catalog function that would lock another table is called (but for its own
+//! TOAST): a statement that waits for one must not keep a worker from the others.
 
 use pgstream_config::pattern::TableFilter;
 use pgstream_postgres::{Client, TableName};
@@ -50,7 +50,7 @@ pub(crate) async fn read(
         oid: row.get(0),
         name: name.clone(),
         kind,
-        bytes: 0,
+        bytes: row.get::<_, i64>(8).unsigned_abs(),
         pages: 0,
         columns,
         condition,
@@ -94,7 +94,8 @@ fn sql(major: u32) -> String {
                 x.oid IS NOT NULL,
                 CASE WHEN c.oid = ANY (x.extconfig)
                     THEN coalesce(x.extcondition[array_position(x.extconfig, c.oid)], '') END,
-                {filter}
+                {filter},
+                pg_table_size(c.oid)
          FROM chain c
          LEFT JOIN pg_publication p ON p.pubname = $3
          LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = c.oid

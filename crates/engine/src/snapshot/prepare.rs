@@ -128,6 +128,7 @@ impl Snapshotting {
                 dump.disown(&roles::out_of_reach(target).await?);
                 self.act_as_ourselves(target).await?;
                 let selection = self.select(&exporter, target, &dump, &tables, &ledger).await?;
+                dump.read(selection.in_pieces(), majors.target).await?;
                 (Some(Arc::new(dump)), selection)
             }
         };

@@ -19,6 +19,7 @@ use super::{
     exporter::Snapshot,
     ledger::{self, Origin},
     script,
+    texts::Texts,
     toc::Toc,
     tools::Tools,
 };
@@ -36,6 +37,8 @@ pub(crate) struct Dump {
     /// Ids of the pre-data section.
     pub(crate) pre_data: HashSet<u32>,
     pub(crate) keys: HashMap<u32, String>,
+    /// What [`Self::read`] has read.
+    texts: Texts,
     /// Keeps a dump that nobody asked for until the run ends.
     _temporary: Option<tempfile::TempDir>,
 }
@@ -91,8 +94,8 @@ impl Dump {
         let pre_data = pre_data.entries.iter().map(|entry| entry.id).collect();
         let keys = toc.keys();
         let (role, origin) = (settings.role.clone(), origin.clone());
-        let unowned = HashSet::new();
-        Ok(Self { tools, file, flags, role, origin, toc, unowned, pre_data, keys, _temporary: temporary })
+        let (unowned, texts) = (HashSet::new(), Texts::default());
+        Ok(Self { tools, file, flags, role, origin, toc, unowned, pre_data, keys, texts, _temporary: temporary })
     }
 
     /// Leaves what belongs to these roles to whoever restores it.
@@ -109,28 +112,58 @@ impl Dump {
         self.unowned.len()
     }
 
+    /// Reads the SQL of entries that will be restored in many pieces.
+    pub(crate) async fn read(&mut self, ids: impl Iterator<Item = u32>, major: u32) -> Result<(), Error> {
+        let ids: Vec<u32> = ids.filter(|id| !self.unowned.contains(id)).collect();
+        if !ids.is_empty() {
+            let script = self.script(&ids, true, &["--verbose"]).await?;
+            self.texts = Texts::parse(&script::body(&script, major), &ids);
+        }
+        Ok(())
+    }
+
     /// SQL of some entries, in the given order.
     async fn sql(&self, ids: &[u32], major: u32) -> Result<String, Error> {
+        if let Some(sql) = self.texts.script(ids) {
+            return Ok(sql);
+        }
         let mut sql = String::new();
         for run in ids.chunk_by(|a, b| self.unowned.contains(a) == self.unowned.contains(b)) {
             let owned = !run.first().is_some_and(|id| self.unowned.contains(id));
-            sql.push_str(&script::body(&self.script(run, owned).await?, major));
+            sql.push_str(&script::body(&self.script(run, owned, &[]).await?, major));
             sql.push('\n');
         }
         Ok(sql)
     }
 
-    async fn script(&self, ids: &[u32], owned: bool) -> Result<String, Error> {
+    async fn script(&self, ids: &[u32], owned: bool, flags: &[&str]) -> Result<String, Error> {
         let mut list = tempfile::NamedTempFile::new().map_err(Error::io("writing a list for pg_restore", None))?;
         let text: String = ids.iter().map(|id| format!("{id};\n")).collect();
         list.write_all(text.as_bytes()).map_err(Error::io("writing a list for pg_restore", None))?;
         let mut arguments: Vec<OsString> = vec!["--file=-".into(), "--use-list".into(), list.path().into()];
         arguments.extend(self.flags.iter().cloned());
+        arguments.extend(flags.iter().map(OsString::from));
         if !owned {
             arguments.push("--no-owner".into());
         }
         arguments.push(self.file.clone().into());
         self.tools.restore(&arguments).await
+    }
+
+    /// Whether entries are restored whose COMMIT was sent and not answered. Waits for the transaction to end that may still
+    /// be restoring them.
+    pub(crate) async fn is_restored(&self, target: &Client, ids: &[u32]) -> Result<bool, Error> {
+        let steps = self.steps(ids);
+        if steps.is_empty() {
+            return Ok(false);
+        }
+        let wrap = target.failed("asking whether schema work has arrived after all");
+        Ok(ledger::steps_settled(target, &self.origin, &steps).await.map_err(wrap)?)
+    }
+
+    /// What the ledger calls entries.
+    fn steps(&self, ids: &[u32]) -> Vec<&str> {
+        ids.iter().filter_map(|id| self.keys.get(id).map(String::as_str)).collect()
     }
 
     /// Restores entries and records them, all or nothing. Not cancel-safe: after dropping it, drop the session.
@@ -139,7 +172,7 @@ impl Dump {
             return Ok(());
         }
         let sql = self.sql(ids, major).await?;
-        let steps: Vec<&str> = ids.iter().filter_map(|id| self.keys.get(id).map(String::as_str)).collect();
+        let steps = self.steps(ids);
         let run = async {
             target.batch_execute("BEGIN").await?;
             if let Some(role) = &self.role {

@@ -15,7 +15,6 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use pgstream_postgres::{Client, Lsn, Server, TableName};
@@ -27,13 +26,8 @@ use super::{
     copy::{Copied, Merge, Pages, Part, Unit, Write},
     exporter::Snapshot,
     ledger::{self, Origin, State},
+    marks::{self, WORKERS},
 };
-
-/// How long sessions of workers may take to end once they were told to.
-const PARTING: Duration = Duration::from_secs(60);
-
-/// How often it is asked whether they have.
-const PARTING_POLL: Duration = Duration::from_millis(100);
 
 /// Who has the lock of the copy `$1` (of `run.rs`), if anybody has.
 const COORDINATOR: &str = "
@@ -41,13 +35,6 @@ const COORDINATOR: &str = "
     WHERE l.locktype = 'advisory' AND l.granted AND l.mode = 'ExclusiveLock' AND l.objsubid = 1
       AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
       AND ((l.classid::int8 << 32) | l.objid::int8) = hashtextextended('pgstream snapshot ' || $1, 0)";
-
-/// Sessions that copy for `$1`.
-const WORKERS: &str = "
-    SELECT l.pid FROM pg_locks l
-    WHERE l.locktype = 'advisory' AND l.granted AND l.mode = 'ShareLock' AND l.objsubid = 1
-      AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-      AND ((l.classid::int8 << 32) | l.objid::int8) = hashtextextended('pgstream snapshot ' || $1, 2)";
 
 /// One running server, whatever name or address leads to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,12 +165,19 @@ pub(crate) async fn is_alive(target: &Client, round: &Round) -> Result<bool, Err
     Ok(row.is_some_and(|row| row.get(0)))
 }
 
-/// Puts an end to rounds whose coordinator is gone, and to the sessions of their workers. To be called by the one who has
+/// Puts an end to rounds whose coordinator is gone, and to all sessions of earlier runs. To be called by the one who has
 /// the lock of the copy, before it looks at any table.
 ///
 /// A worker marks its session before it claims anything, and claims from open rounds only: whoever is marked after the round
 /// was closed finds nothing, and whoever was marked before is found here.
 pub(crate) async fn abandon(target: &Client, server: &Server, origin: &Origin) -> Result<(), Error> {
+    let there = abandon_rounds(target, origin).await?;
+    marks::end(target, server, origin).await?;
+    if there { forget_parts(target, origin).await } else { Ok(()) }
+}
+
+/// False when there never was a round.
+async fn abandon_rounds(target: &Client, origin: &Origin) -> Result<bool, Error> {
     let wrap = || target.failed("ending an earlier round of the copy");
     let there: bool = target
         .query_one("SELECT to_regclass('pgstream.snapshot_rounds') IS NOT NULL", &[])
@@ -191,14 +185,13 @@ pub(crate) async fn abandon(target: &Client, server: &Server, origin: &Origin) -
         .map_err(wrap())?
         .get(0);
     if !there {
-        return Ok(());
+        return Ok(false);
     }
-    let source = &origin.source;
     let abandoned = target
         .execute(
             "UPDATE pgstream.snapshot_rounds SET state = 'abandoned', ended_at = clock_timestamp()
              WHERE source = $1 AND state = 'open'",
-            &[source],
+            &[&origin.source],
         )
         .await
         .map_err(wrap())?;
@@ -207,26 +200,19 @@ pub(crate) async fn abandon(target: &Client, server: &Server, origin: &Origin) -
             "an earlier coordinator has gone: the tables that it had not finished are copied under a new snapshot"
         );
     }
-    let begun = Instant::now();
-    loop {
-        // Of another role it may be refused: then they end by themselves, when they see that the round is over.
-        let told = target.query(&format!("SELECT pg_terminate_backend(pid) FROM ({WORKERS}) w"), &[source]).await;
-        let left = target.query(WORKERS, &[source]).await.map_err(wrap())?.len();
-        if left == 0 {
-            break;
-        }
-        if begun.elapsed() > PARTING {
-            told.map_err(wrap())?;
-            return Err(Error::WorkersLeft { left, source_name: source.clone(), server: server.to_string() });
-        }
-        tokio::time::sleep(PARTING_POLL).await;
-    }
+    Ok(true)
+}
+
+async fn forget_parts(target: &Client, origin: &Origin) -> Result<(), Error> {
     for table in ["snapshot_parts", "snapshot_units"] {
         let sql = format!(
             "DELETE FROM pgstream.{table}
              WHERE round IN (SELECT round FROM pgstream.snapshot_rounds WHERE source = $1 AND state <> 'open')"
         );
-        target.execute(&sql, &[source]).await.map_err(wrap())?;
+        target
+            .execute(&sql, &[&origin.source])
+            .await
+            .map_err(target.failed("forgetting an earlier round of the copy"))?;
     }
     Ok(())
 }
@@ -249,15 +235,6 @@ impl Claim {
         let number = |n: i32| usize::try_from(n).unwrap_or_default();
         Part { number: number(self.part), of: number(self.of), pages: self.pages }
     }
-}
-
-/// Marks a session as one that copies for this source: see [`abandon`].
-pub(crate) async fn mark(target: &Client, origin: &Origin) -> Result<(), Error> {
-    target
-        .execute("SELECT pg_advisory_lock_shared(hashtextextended('pgstream snapshot ' || $1, 2))", &[&origin.source])
-        .await
-        .map_err(target.failed("marking the session as a worker's"))?;
-    Ok(())
 }
 
 const CLAIM: &str = "

@@ -9,11 +9,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error, Job, Phase, Progress, Summary,
     catalog::Majors,
+    coordinate::Copiers,
     copy::{Context, Watch},
     database::{self, Databases},
     exporter::Snapshot,
     fence, finish,
     ledger::{self, Ledger, Origin, State},
+    marks,
     prepare::{Prepared, SourceFacts},
     progress::Event,
     restore::Dump,
@@ -42,6 +44,10 @@ pub async fn run(job: Job, progress: Progress, cancel: CancellationToken) -> Res
         outcome = work => outcome,
     }
 }
+
+/// Indexes of smaller tables are built by one process each: they are built side by side anyway, a build takes a second or
+/// two, and what several processes sort has to pass through files.
+const PARALLEL_FROM: &str = "256MB";
 
 pub(super) struct Snapshotting {
     pub(super) job: Job,
@@ -154,6 +160,7 @@ impl Snapshotting {
             self.globals(source, &target, facts, server, &prepared.ledger, summary).await?;
             self.progress.phase(Phase::PreData);
             let schema = server.connect(&self.schema_session(majors)).await?;
+            marks::own(&schema, &facts.origin).await?;
             self.pre_data(&schema, majors, dump, &prepared.selection).await?;
         }
         let Prepared { exporter, snapshot, tables, ledger, selection, dump, own_rows } = prepared;
@@ -171,7 +178,7 @@ impl Snapshotting {
         let totals = Box::pin(run.copy(exporter, plan.units, plan.before, table_work(&selection, &plan.sizes))).await?;
         summary.rows += totals.rows;
         summary.bytes += totals.bytes;
-        self.after_rows(source, &target, server, majors, &run, &selection).await?;
+        self.after_rows(source, &target, majors, &run, &selection).await?;
         self.progress.phase(Phase::Finishing);
         self.act_as_role(&target).await?;
         self.finish(source, &target, server, majors, &selection, copied).await?;
@@ -186,7 +193,10 @@ impl Snapshotting {
     }
 
     fn schema_session(&self, majors: Majors) -> Session {
-        let mut session = watched(session("schema", majors.target).with("synchronous_commit", "on"), majors.target);
+        let session = session("schema", majors.target)
+            .with("synchronous_commit", "on")
+            .with("min_parallel_table_scan_size", PARALLEL_FROM);
+        let mut session = watched(session, majors.target);
         for (name, value) in &self.job.settings.schema.index_session_settings {
             session = session.with(name, value);
         }
@@ -269,6 +279,25 @@ impl Snapshotting {
         allowed
     }
 
+    /// Lanes of one process: for rows, and for indexes and keys.
+    fn connections(&self) -> (usize, usize) {
+        let settings = &self.job.settings;
+        let at_source = settings.max_connections.get().saturating_sub(EXTRA_CONNECTIONS).max(1);
+        let at_target = self.job.target_settings.max_connections.get().saturating_sub(EXTRA_CONNECTIONS).max(2);
+        let schemas = settings.schema_workers.get().min(at_target / 2).max(1);
+        (settings.table_workers.get().min(at_source).min(at_target - schemas).max(1), schemas)
+    }
+
+    /// How many parts are copied at once, by all who copy; the most there can be when that is not known.
+    pub(super) fn copies_at_once(&self) -> usize {
+        let (copies, _) = self.connections();
+        match &self.job.copiers {
+            Copiers::Here => copies,
+            Copiers::Children { count, .. } => copies.saturating_mul(count.get()),
+            Copiers::Elsewhere { .. } => usize::MAX,
+        }
+    }
+
     #[expect(clippy::too_many_arguments, reason = "one call; each is a different fact")]
     fn lanes(
         &self,
@@ -280,11 +309,7 @@ impl Snapshotting {
         snapshot: Snapshot,
         control: Arc<Client>,
     ) -> Run {
-        let settings = &self.job.settings;
-        let at_source = settings.max_connections.get().saturating_sub(EXTRA_CONNECTIONS).max(1);
-        let at_target = self.job.target_settings.max_connections.get().saturating_sub(EXTRA_CONNECTIONS).max(2);
-        let schemas = settings.schema_workers.get().min(at_target / 2).max(1);
-        let copies = settings.table_workers.get().min(at_source).min(at_target - schemas).max(1);
+        let (copies, schemas) = self.connections();
         let copy_session = copy_session(majors.target, replica);
         let lanes = Lanes {
             source: self.job.source.clone(),
@@ -297,6 +322,7 @@ impl Snapshotting {
             copies,
             schemas,
             retry: self.job.retry,
+            origin: facts.origin.clone(),
         };
         let role = self.role().map(str::to_owned);
         let watch = Watch::new(control.clone());
@@ -316,14 +342,12 @@ impl Snapshotting {
         &self,
         source: &Client,
         target: &Client,
-        server: &Server,
         majors: Majors,
         run: &Run,
         selection: &Selection,
     ) -> Result<(), Error> {
         let Some(dump) = run.dump.clone() else { return Ok(()) };
-        let session = self.schema_session(majors);
-        let schema = server.connect(&session).await?;
+        let schema = run.lanes.restorer().await?;
         let chunk = locks_at_once(&schema).await?;
         self.progress.phase(Phase::ForeignKeys);
         for ids in selection.attach.chunks(chunk) {

@@ -12,6 +12,7 @@ use pgstream_config::pipeline::{ObjectType, ObjectTypes, SchemaCopy};
 use pgstream_postgres::{Client, Error, TableName};
 
 use super::{
+    foreign_keys::{self, ForeignKey},
     ledger::Ledger,
     toc::{Entry, PG_CLASS, Toc},
 };
@@ -42,8 +43,8 @@ const NEVER: &[&str] = &[
 pub(crate) struct Facts {
     /// Index, constraint or statistics object -> its table.
     tables: HashMap<(u32, u32), u32>,
-    /// Foreign key -> (its table, the table it references).
-    foreign_keys: HashMap<u32, (u32, u32)>,
+    /// Foreign keys by OID.
+    foreign_keys: HashMap<u32, ForeignKey>,
     /// Sequence -> the table whose column owns it.
     sequence_owners: HashMap<u32, u32>,
     /// Triggers and event triggers whose function is in schema `pgstream`.
@@ -53,40 +54,38 @@ pub(crate) struct Facts {
 }
 
 const RELATED: &str = "
-    SELECT 'pg_class'::regclass::oid, indexrelid, indrelid, 0::oid AS other, 'table' AS what FROM pg_index
-        WHERE indexrelid >= 16384
+    SELECT 'pg_class'::regclass::oid, indexrelid, indrelid, 'table' AS what FROM pg_index WHERE indexrelid >= 16384
     UNION ALL
-    SELECT 'pg_constraint'::regclass::oid, oid, conrelid, confrelid, CASE contype WHEN 'f' THEN 'key' ELSE 'table' END
-        FROM pg_constraint WHERE conrelid <> 0 AND oid >= 16384
+    SELECT 'pg_constraint'::regclass::oid, oid, conrelid, 'table'
+        FROM pg_constraint WHERE conrelid <> 0 AND contype <> 'f' AND oid >= 16384
     UNION ALL
-    SELECT 'pg_statistic_ext'::regclass::oid, oid, stxrelid, 0, 'table' FROM pg_statistic_ext
+    SELECT 'pg_statistic_ext'::regclass::oid, oid, stxrelid, 'table' FROM pg_statistic_ext
     UNION ALL
-    SELECT 'pg_class'::regclass::oid, d.objid, d.refobjid, 0, 'sequence'
+    SELECT 'pg_class'::regclass::oid, d.objid, d.refobjid, 'sequence'
         FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
     UNION ALL
-    SELECT 'pg_event_trigger'::regclass::oid, t.oid, 0, 0, 'ours'
+    SELECT 'pg_event_trigger'::regclass::oid, t.oid, 0, 'ours'
         FROM pg_event_trigger t JOIN pg_proc p ON p.oid = t.evtfoid
         WHERE p.pronamespace = to_regnamespace('pgstream')
     UNION ALL
-    SELECT 'pg_trigger'::regclass::oid, t.oid, 0, 0, 'ours'
+    SELECT 'pg_trigger'::regclass::oid, t.oid, 0, 'ours'
         FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
         WHERE p.pronamespace = to_regnamespace('pgstream')";
 
 impl Facts {
-    pub(crate) async fn read(source: &Client) -> Result<Self, Error> {
+    pub(crate) async fn read(source: &Client) -> Result<Self, super::Error> {
         let rows = source.query(RELATED, &[]).await.map_err(source.failed("reading what belongs to which table"))?;
         let mut facts = Self::default();
         for row in &rows {
-            let object: (u32, u32) = (row.get(0), row.get(1));
-            let (table, other): (u32, u32) = (row.get(2), row.get(3));
-            match row.get(4) {
-                "key" => drop(facts.foreign_keys.insert(object.1, (table, other))),
+            let (object, table): ((u32, u32), u32) = ((row.get(0), row.get(1)), row.get(2));
+            match row.get(3) {
                 "sequence" => drop(facts.sequence_owners.insert(object.1, table)),
                 "ours" => drop(facts.ours.insert(object)),
                 _ => drop(facts.tables.insert(object, table)),
             }
         }
+        facts.foreign_keys = foreign_keys::read(source).await?;
         Ok(facts)
     }
 
@@ -169,7 +168,8 @@ pub(crate) struct Selection {
     /// Table OID -> keys and constraints, then indexes and statistics.
     pub(crate) tables: BTreeMap<u32, TableWork>,
     pub(crate) attach: Vec<u32>,
-    pub(crate) foreign_keys: Vec<ForeignKey>,
+    /// By entry.
+    pub(crate) foreign_keys: Vec<(u32, ForeignKey)>,
     pub(crate) rest: Vec<u32>,
     pub(crate) grants: Vec<u32>,
     pub(crate) event_triggers: Vec<u32>,
@@ -183,6 +183,14 @@ pub(crate) struct Selection {
     pub(crate) extensions: Vec<u32>,
 }
 
+impl Selection {
+    /// What is restored in many small pieces.
+    pub(crate) fn in_pieces(&self) -> impl Iterator<Item = u32> {
+        let of_tables = self.tables.values().flat_map(|work| work.constraints.iter().chain(&work.indexes));
+        of_tables.copied().chain(self.foreign_keys.iter().map(|(id, _)| *id))
+    }
+}
+
 /// What follows the rows of one table.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct TableWork {
@@ -190,14 +198,6 @@ pub(crate) struct TableWork {
     pub(crate) constraints: Vec<u32>,
     /// Can be built side by side.
     pub(crate) indexes: Vec<u32>,
-}
-
-/// A foreign key to be added.
-#[derive(Debug, Clone)]
-pub(crate) struct ForeignKey {
-    pub(crate) id: u32,
-    pub(crate) table: u32,
-    pub(crate) references: u32,
 }
 
 /// Sorts the entries of a dump. `pre_data`: ids of that section.
@@ -283,9 +283,7 @@ impl Selection {
             }
             "INDEX ATTACH" => self.attach.push(entry.id),
             "FK CONSTRAINT" => match facts.foreign_keys.get(&entry.object.1) {
-                Some((table, references)) => {
-                    self.foreign_keys.push(ForeignKey { id: entry.id, table: *table, references: *references });
-                }
+                Some(key) => self.foreign_keys.push((entry.id, key.clone())),
                 None => self.rest.push(entry.id),
             },
             "CONSTRAINT" | "CHECK CONSTRAINT" => match facts.tables.get(&entry.object) {

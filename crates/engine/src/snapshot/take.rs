@@ -16,11 +16,14 @@ use super::{
     copy::{self, Context, Copied, Failure, Unit},
     exporter,
     ledger::Origin,
-    offered,
+    marks, offered,
     progress::TableProgress,
     rounds::{self, Claim},
 };
-use crate::target::valve;
+use crate::{
+    mutants::{self, Mutant},
+    target::valve,
+};
 
 /// Who reads the rows.
 #[derive(Clone, Copy)]
@@ -93,7 +96,7 @@ pub(crate) struct Filler {
 impl Filler {
     /// Makes a session one of a worker's.
     pub(crate) async fn new(target: Client, origin: &Origin) -> Result<Self, Error> {
-        rounds::mark(&target, origin).await?;
+        marks::worker(&target, origin).await?;
         let claiming = rounds::claiming(&target).await?;
         Ok(Self { target, claiming })
     }
@@ -141,6 +144,12 @@ async fn attempt(
     let Some(unit) = reader.unit(context, &claim).await.map_err(Refused::Other)? else {
         tx.rollback().await.map_err(Refused::Claiming)?;
         return Ok((Some(claim), None));
+    };
+    let tx = if mutants::is(Mutant::ClaimApart) {
+        tx.commit().await.map_err(Refused::Claiming)?;
+        filler.target.build_transaction().start().await.map_err(Refused::Claiming)?
+    } else {
+        tx
     };
     match copy::fill(context, reader.client(), tx, &unit, claim.as_part()).await {
         Ok(copied) => Ok((Some(claim), Some(copied))),

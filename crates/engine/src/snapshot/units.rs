@@ -46,6 +46,9 @@ impl Snapshotting {
         let references: Vec<&Table> = wanted.iter().collect();
         let there = target::tables(target, &references).await?;
         let sizes: BTreeMap<u32, u64> = wanted.iter().map(|table| (table.oid, table.bytes)).collect();
+        let total = wanted.iter().filter(|table| self.is_needed(ledger, &table.name)).map(|table| table.bytes).sum();
+        let part_bytes = self.job.settings.part_bytes;
+        let whole_bytes = plan::whole(part_bytes, total, self.copies_at_once());
         let (mut units, mut missing) = (Vec::new(), Vec::new());
         for table in wanted {
             let state = ledger.state(&table.name);
@@ -60,7 +63,7 @@ impl Snapshotting {
             there.check(&table)?;
             let write = there.write(&table, own_rows.contains(&table.name), self.job.target_settings.on_conflict)?;
             let format = table.format(majors, &there.types);
-            let parts = plan::split(&table, self.job.settings.part_bytes, majors.source);
+            let parts = plan::split(&table, part_bytes, whole_bytes, majors.source);
             let progress = Arc::new(TableProgress::new(table.name.clone(), table.bytes));
             units.push(Arc::new(Unit { table, format, write, state, parts, progress, cleared: OnceCell::new() }));
         }

@@ -24,9 +24,12 @@ use super::{
     coordinate::{Copiers, Offer},
     copy::{self, Context, Copied, Unit},
     exporter::{self, Exporter},
+    foreign_keys::ForeignKey,
+    ledger::Origin,
+    marks,
     progress::{Event, Progress},
     restore::Dump,
-    select::{ForeignKey, TableWork},
+    select::TableWork,
 };
 
 /// Tables up to this size share a piece of schema work.
@@ -51,6 +54,23 @@ pub(crate) struct Lanes {
     pub(crate) copies: usize,
     pub(crate) schemas: usize,
     pub(crate) retry: Retry,
+    pub(crate) origin: Origin,
+}
+
+impl Lanes {
+    /// A session of the target that fills tables.
+    pub(crate) async fn copier(&self) -> Result<Client, Error> {
+        let session = self.target.connect(&self.copy_session).await?;
+        marks::own(&session, &self.origin).await?;
+        Ok(session)
+    }
+
+    /// A session of the target that restores what surrounds the rows.
+    pub(crate) async fn restorer(&self) -> Result<Client, Error> {
+        let session = self.target.connect(&self.schema_session).await?;
+        marks::own(&session, &self.origin).await?;
+        Ok(session)
+    }
 }
 
 /// A run of copies and the schema work that follows.
@@ -77,6 +97,8 @@ struct Piece {
     locks: Vec<u32>,
     /// What can start when this is done.
     then: Vec<Piece>,
+    /// What it adds, when it is a foreign key.
+    key: Option<Box<ForeignKey>>,
 }
 
 #[derive(Default)]
@@ -183,15 +205,16 @@ impl Run {
     }
 
     /// Adds foreign keys, several at a time, never two that lock the same table.
-    pub(crate) async fn foreign_keys(&self, keys: &[ForeignKey]) -> Result<(), Error> {
+    pub(crate) async fn foreign_keys(&self, keys: &[(u32, ForeignKey)]) -> Result<(), Error> {
         let pieces: VecDeque<Piece> = keys
             .iter()
-            .map(|key| Piece {
-                ids: vec![key.id],
+            .map(|(id, key)| Piece {
+                ids: vec![*id],
                 what: "a foreign key".to_owned(),
                 bytes: u64::MAX,
                 locks: vec![key.table, key.references],
                 then: Vec::new(),
+                key: Some(Box::new(key.clone())),
             })
             .collect();
         let board = Board {
@@ -381,7 +404,7 @@ impl Board {
     }
 
     fn add_work(&mut self, work: TableWork, bytes: u64, what: &str) {
-        let piece = |ids, then| Piece { ids, what: what.to_owned(), bytes, locks: Vec::new(), then };
+        let piece = |ids, then| Piece { ids, what: what.to_owned(), bytes, locks: Vec::new(), then, key: None };
         if bytes <= SMALL {
             let mut ids = work.constraints;
             ids.extend(work.indexes);
@@ -419,7 +442,16 @@ async fn copy_with_retries(
 ) -> Result<Copied, Error> {
     let mut attempt = 0;
     loop {
-        let error = match copy_once(lanes, context, exporter, lane, unit, part).await {
+        let once = async {
+            if attempt > 0 {
+                let target = lane.target.insert(Box::new(lanes.copier().await?));
+                if let Some(copied) = copy::already(context, target, unit, part).await? {
+                    return Ok(copied);
+                }
+            }
+            copy_once(lanes, context, exporter, lane, unit, part).await
+        };
+        let error = match once.await {
             Ok(copied) => return Ok(copied),
             Err(error) => error,
         };
@@ -448,7 +480,7 @@ async fn copy_once(
     };
     let mut target = match lane.target.take() {
         Some(session) => session,
-        None => Box::new(lanes.target.connect(&lanes.copy_session).await?),
+        None => Box::new(lanes.copier().await?),
     };
     let copied = if exporter::can_read(&source, &unit.table.name, unit.table.kind).await? {
         exporter::still_held(&source, &lanes.source, &context.snapshot).await?;
@@ -468,8 +500,15 @@ async fn restore_with_retries(lanes: &Lanes, dump: &Dump, lane: &mut SchemaLane,
         let once = async {
             let target = match lane.target.take() {
                 Some(session) => session,
-                None => Box::new(lanes.target.connect(&lanes.schema_session).await?),
+                None => Box::new(lanes.restorer().await?),
             };
+            if attempt > 0 && dump.is_restored(&target, &piece.ids).await? {
+                lane.target = Some(target);
+                return Ok(());
+            }
+            if let Some(key) = &piece.key {
+                key.plan(&target).await?;
+            }
             dump.restore(&target, lanes.target_major, &piece.ids, &piece.what).await?;
             lane.target = Some(target);
             Ok::<(), Error>(())

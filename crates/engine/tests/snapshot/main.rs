@@ -7,6 +7,7 @@ mod databases;
 mod existing;
 mod filters;
 mod hostile;
+mod keys;
 mod objects;
 mod privileges;
 mod resumes;

@@ -1,7 +1,8 @@
 //! A run that dies is continued.
 
+use pgstream_config::pipeline::SnapshotMode;
 use pgstream_engine::snapshot::{Error, Event, Progress};
-use pgstream_testkit::{Proxy, assert_same_rows, pair};
+use pgstream_testkit::{Edge, Proxy, assert_same_rows, pair};
 use tokio_util::sync::CancellationToken;
 
 use crate::setup::{assert_same_schema, job, run, server};
@@ -176,6 +177,73 @@ async fn a_table_that_is_rewritten_after_the_exporter_died_is_not_copied_as_empt
     leg.resume();
     let error = task.await.unwrap().unwrap_err();
     assert!(error.is_transient(), "{error:?}");
+    run(job(&source, &target)).await.unwrap();
+    assert_same_rows(&source, &target, "app").await;
+}
+
+/// The server has done it, and nobody was told.
+#[tokio::test]
+async fn whichever_commit_loses_its_answer_its_work_is_there_once() {
+    let (source, target) = pair().await;
+    source
+        .client("app")
+        .await
+        .batch(
+            "CREATE TABLE big (id int, filler text);
+             INSERT INTO big SELECT g, repeat('x', 500) FROM generate_series(1, 20000) g;
+             DO $$ BEGIN FOR n IN 1..20 LOOP
+                 EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY); INSERT INTO t%1$s VALUES (1)', n);
+             END LOOP; END $$",
+        )
+        .await;
+    let leg = Proxy::start(target.port()).await.unwrap();
+    let mut job = job(&source, &target);
+    job.target = server(&leg.url(&target.url("app"), target.port()));
+    job.settings.part_bytes = 2 << 20;
+    // What surrounds the rows, then the rows.
+    for mode in [SnapshotMode::Schema, SnapshotMode::Full] {
+        job.settings.mode = mode;
+        for kept in 0.. {
+            let losing = async {
+                for _ in 0..kept {
+                    leg.held_at(Edge::Reply).await;
+                    leg.resume();
+                }
+                leg.held_at(Edge::Reply).await;
+                leg.cut();
+                leg.resume();
+                std::future::pending::<()>().await;
+            };
+            let outcome = tokio::select! {
+                outcome = run(job.clone()) => outcome,
+                () = losing => unreachable!("it pends"),
+            };
+            leg.resume();
+            match outcome {
+                Ok(_) => {
+                    assert!(kept > 1, "only {kept} commits were lost");
+                    break;
+                }
+                Err(error) => assert!(error.is_transient(), "{error:?}"),
+            }
+        }
+    }
+    assert_same_rows(&source, &target, "app").await;
+    assert_same_schema(&source, &target, "app").await;
+}
+
+/// A COMMIT may be under way when its run dies.
+#[tokio::test]
+async fn sessions_of_a_run_that_died_are_ended_before_the_next_one_looks() {
+    let (source, target) = pair().await;
+    source.client("app").await.batch(THREE).await;
+    let mut schema = job(&source, &target);
+    schema.settings.mode = SnapshotMode::Schema;
+    run(schema).await.unwrap();
+    let origin = target.client("app").await.text("SELECT DISTINCT source FROM pgstream.snapshot_steps").await.unwrap();
+    let hung = target.client("app").await;
+    let mark = format!("SELECT pg_advisory_lock_shared(hashtextextended('pgstream snapshot {origin}', 3))");
+    hung.batch(&format!("{mark}; BEGIN; INSERT INTO small VALUES (666)")).await;
     run(job(&source, &target)).await.unwrap();
     assert_same_rows(&source, &target, "app").await;
 }
