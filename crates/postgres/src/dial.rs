@@ -5,12 +5,7 @@
 //!    next host: this one is away, or of the wrong role      again without/with TLS: sslmode=prefer/allow, refused by pg_hba
 //! ```
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -216,7 +211,7 @@ impl Attempt<'_> {
         leg: Leg,
     ) -> Result<(H::Session, Peer), Error> {
         let work = async {
-            let transport = self.transport(place, mode, leg, H::REPLICATION).await?;
+            let transport = self.transport(place, mode, leg).await?;
             let encrypted = matches!(transport, Transport::Tls(_));
             let session = handshake.start(transport, &self.server, login).await?;
             Ok((session, Peer { host: self.host.clone(), place: place.clone(), encrypted }))
@@ -224,13 +219,11 @@ impl Attempt<'_> {
         self.in_time(work).await?
     }
 
-    async fn transport(&self, place: &Place, mode: SslMode, leg: Leg, replication: bool) -> Result<Transport, Error> {
+    async fn transport(&self, place: &Place, mode: SslMode, leg: Leg) -> Result<Transport, Error> {
         let socket = match place {
             Place::Tcp(address) => {
-                let began = Instant::now();
                 let connected = TcpStream::connect(address).await.map_err(|source| self.io("connecting to", source))?;
-                let narrow = replication && began.elapsed() < NEAR;
-                tune(&connected, self.dsn, narrow).map_err(|source| self.io("setting up the socket to", source))?;
+                tune(&connected, self.dsn).map_err(|source| self.io("setting up the socket to", source))?;
                 Socket::Tcp(Tcp::Awake(connected))
             }
             Place::Unix(path) => {
@@ -278,7 +271,7 @@ impl Attempt<'_> {
 pub(crate) async fn redial(dsn: &Dsn, peer: &Peer) -> Result<Transport, Error> {
     let attempt = Attempt { dsn, host: &peer.host, server: format!("{}/{}", peer.host, dsn.dbname) };
     let leg = if peer.encrypted { Leg::Tls } else { Leg::Plain };
-    attempt.in_time(attempt.transport(&peer.place, dsn.ssl_mode(&peer.host), leg, false)).await?
+    attempt.in_time(attempt.transport(&peer.place, dsn.ssl_mode(&peer.host), leg)).await?
 }
 
 /// Whether a refusal may be about TLS: pg_hba says 28000. A wrong password is not sent again without TLS, and a
@@ -290,13 +283,6 @@ fn other_leg_may_do(error: &Error) -> bool {
     }
 }
 
-/// A connection is made in one round trip: a server this near needs no wide window.
-const NEAR: Duration = Duration::from_millis(2);
-
-/// Receive buffer of a near walsender. It sends each change by itself, and each is on its way at once while the window is
-/// open; while it is shut the kernel puts them together.
-const NARROW: usize = 64 << 10;
-
 fn fits(target: TargetSession, role: Role) -> bool {
     match target {
         TargetSession::Any | TargetSession::PreferStandby => true,
@@ -307,12 +293,9 @@ fn fits(target: TargetSession, role: Role) -> bool {
     }
 }
 
-fn tune(stream: &TcpStream, dsn: &Dsn, narrow: bool) -> io::Result<()> {
+fn tune(stream: &TcpStream, dsn: &Dsn) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    if narrow {
-        socket.set_recv_buffer_size(NARROW)?;
-    }
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(dsn.user_timeout))?;
     let Some(keepalive) = dsn.keepalive else { return Ok(()) };

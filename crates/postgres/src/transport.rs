@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -70,12 +71,23 @@ pub(crate) enum Transport {
 impl Transport {
     /// Whatever arrives from now on wakes nobody up, until the next read or write.
     pub(crate) fn sleep(&mut self) {
-        let socket = match self {
+        if let Socket::Tcp(tcp) = self.socket() {
+            tcp.sleep();
+        }
+    }
+
+    /// At most so many bytes wait here; then whoever sends waits.
+    pub(crate) fn narrow(&mut self, bytes: usize) -> io::Result<()> {
+        match self.socket() {
+            Socket::Tcp(Tcp::Awake(stream)) => SockRef::from(&*stream).set_recv_buffer_size(bytes),
+            _ => Ok(()),
+        }
+    }
+
+    fn socket(&mut self) -> &mut Socket {
+        match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_mut().0,
-        };
-        if let Socket::Tcp(tcp) = socket {
-            tcp.sleep();
         }
     }
 

@@ -78,6 +78,11 @@ impl Wire {
         self.transport.sleep();
     }
 
+    /// At most so many bytes wait in the socket.
+    pub(crate) fn narrow(&mut self, bytes: usize) -> Result<(), Error> {
+        self.transport.narrow(bytes).map_err(|source| self.io("setting up the socket to", source))
+    }
+
     /// From now on packets may be as large as the server can make them.
     pub(crate) fn allow_large_packets(&mut self) {
         self.max_packet = MAX_STREAM_PACKET;

@@ -135,8 +135,8 @@ impl Finding {
 }
 
 const RUN_INIT: &str = "run `pgstream-aws init`";
-const START_OVER: &str =
-    "changes are missing: run `pgstream-aws destroy --slot-only`, then `pgstream-aws init` and a new snapshot";
+const START_OVER: &str = "changes are missing, start over: `pgstream-aws destroy --slot-only`, `pgstream-aws init`, then `pgstream-aws run --reset`, \
+     a new snapshot beside the present database";
 
 /// Looks at the source and, when given, the target. Changes nothing.
 ///

@@ -212,7 +212,16 @@ async fn same_history(replication: &mut Connection, identity: &Identity, recorde
         });
     }
     if identity.timeline == recorded.timeline {
-        return Ok(());
+        // Asked again: another replicator may have gone on since.
+        let end = match identity.flush_lsn {
+            end if end < recorded.commit_end => replication.identify_system().await?.flush_lsn,
+            end => end,
+        };
+        return if recorded.commit_end <= end {
+            Ok(())
+        } else {
+            Err(Error::SourceWentBack { end, applied: recorded.commit_end })
+        };
     }
     let history = replication.timeline_history(identity.timeline).await?;
     let left_at = history.iter().find(|(timeline, _)| *timeline == recorded.timeline).map(|(_, lsn)| *lsn);

@@ -24,7 +24,7 @@ pub enum Error {
     #[diagnostic(
         code(stream::slot_missing),
         help(
-            "changes since it was dropped cannot be had any more. If it never existed, run `pgstream-aws init`; otherwise start over: `pgstream-aws init`, then a new snapshot into an empty target"
+            "changes since it was dropped cannot be had any more. If it never existed, run `pgstream-aws init`; otherwise start over: `pgstream-aws init`, then a new snapshot (`pgstream-aws run --reset`)"
         )
     )]
     SlotMissing {
@@ -64,7 +64,7 @@ pub enum Error {
     #[diagnostic(
         code(stream::slot_lost),
         help(
-            "the changes in between are gone. Run `pgstream-aws destroy --slot-only`, `pgstream-aws init`, then a new snapshot; raise max_slot_wal_keep_size or watch the slot so that it does not happen again"
+            "the changes in between are gone. Run `pgstream-aws destroy --slot-only`, `pgstream-aws init`, then a new snapshot (`pgstream-aws run --reset`); raise max_slot_wal_keep_size or watch the slot so that it does not happen again"
         )
     )]
     SlotLost {
@@ -80,7 +80,7 @@ pub enum Error {
     #[diagnostic(
         code(stream::slot_ahead),
         help(
-            "the slot was recreated or advanced, or something else reads it. Nothing was applied. Take a new snapshot into an empty target, with a slot that only this stream reads"
+            "the slot was recreated or advanced, or something else reads it. Nothing was applied. Take a new snapshot (`pgstream-aws run --reset`), with a slot that only this stream reads"
         )
     )]
     SlotAhead {
@@ -123,12 +123,26 @@ pub enum Error {
         /// Progress of the target.
         applied: Lsn,
     },
+    /// The source was restored to an earlier point.
+    #[error("the source's WAL ends at {end}, before {applied} where the target stands: it went back in time")]
+    #[diagnostic(
+        code(stream::source_went_back),
+        help(
+            "the target holds changes that the source has no more: was it restored from a snapshot or a backup? Take a new snapshot into an empty target"
+        )
+    )]
+    SourceWentBack {
+        /// End of the source's WAL.
+        end: Lsn,
+        /// Progress of the target.
+        applied: Lsn,
+    },
     /// The publication is gone.
     #[error("publication {publication} does not exist on the source")]
     #[diagnostic(
         code(stream::publication_missing),
         help(
-            "run `pgstream-aws init` to create it. If it was dropped while the slot was in use, changes since then are not decoded: take a new snapshot"
+            "run `pgstream-aws init` to create it. If it was dropped while the slot was in use, changes since then are not decoded: take a new snapshot (`pgstream-aws run --reset`)"
         )
     )]
     PublicationMissing {
@@ -364,7 +378,8 @@ impl Error {
             | Self::SlotMissing { .. }
             | Self::SlotDropped { .. }
             | Self::OtherSystem { .. }
-            | Self::OtherTimeline { .. } => Class::Lost,
+            | Self::OtherTimeline { .. }
+            | Self::SourceWentBack { .. } => Class::Lost,
             Self::Claim(ClaimError::Taken { .. })
             | Self::Ledger(_)
             | Self::SlotUnusable { .. }

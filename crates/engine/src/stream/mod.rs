@@ -45,7 +45,7 @@ use self::{
     sequences::Sequences,
     status::{Monitor, Phase},
     stdout::Printer,
-    work::{Applied, Copying},
+    work::{Applied, Copying, Work},
 };
 pub use self::{error::Error, reader::Limits};
 pub use crate::ddl::plan::Rights;
@@ -227,16 +227,21 @@ async fn to_server(
 
     let mut applying = AbortOnDropHandle::new(tokio::spawn(applier.run(todo)));
     let binary = options.binary.then(|| job.publication.clone());
-    let mut reader =
-        Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), ledger, job.limits)
-            .in_binary(binary)
-            .beside(copied);
-    let read = tokio::select! {
-        read = reader.run(work, opened.records_ddl.then_some(&opened.source), cancel) => read,
-        Err(error) = follow_sequences(job, &opened.source, &sequences_target) => Err(error),
-        Err(error) = watch_source(&opened.source, monitor) => Err(error),
+    let reader = Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), ledger, job.limits)
+        .in_binary(binary)
+        .beside(copied);
+    let source = Arc::new(opened.source);
+    let mut reading = read_beside(reader, work, opened.records_ddl.then(|| Arc::clone(&source)), cancel.clone());
+    let (reader, read) = tokio::select! {
+        joined = &mut reading => {
+            let (reader, read) = joined.map_err(|panic| Error::Protocol { problem: format!("the reader ended early: {panic}") })?;
+            (Some(reader), read)
+        }
+        Err(error) = follow_sequences(job, &source, &sequences_target) => (None, Err(error)),
+        Err(error) = watch_source(&source, monitor) => (None, Err(error)),
     };
-    let read = name_cause(job, &opened.source, read).await;
+    drop(reading);
+    let read = name_cause(job, &source, read).await;
     // The sender is gone: the applier finishes the transaction it is in, makes it durable and ends.
     let Ok(joined) = timeout(STOP_PATIENCE, &mut applying).await else {
         tracing::warn!("the target is still busy with a transaction: left to roll back, it will be applied again");
@@ -247,16 +252,32 @@ async fn to_server(
     if cancel.is_cancelled() {
         // All of them, whatever was seen before: a TRUNCATE may have restarted some on the target since.
         let mut sequences = Sequences::default();
-        let last = sequences.carry_over(&opened.source, &sequences_target, &job.filter);
+        let last = sequences.carry_over(&source, &sequences_target, &job.filter);
         if let Ok(Err(error)) = timeout(LAST_SEQUENCES, last).await {
             tracing::warn!(%error, "sequences were not carried over a last time");
         }
         // What was durable is on record on the target; the source hears of it at the next start otherwise.
-        if let Ok(Err(error)) = timeout(CLOSE_PATIENCE, reader.close()).await {
+        if let Some(reader) = reader
+            && let Ok(Err(error)) = timeout(CLOSE_PATIENCE, reader.close()).await
+        {
             tracing::warn!(%error, "the replication connection did not end in order");
         }
     }
     Ok(())
+}
+
+/// Reads as a task of the runtime's threads. Whatever the main thread waits for takes another thread to wake it, which on
+/// a busy machine costs a tenth of a millisecond each time; tasks that wake each other stay on one thread.
+fn read_beside(
+    mut reader: Reader,
+    work: mpsc::Sender<Work>,
+    source: Option<Arc<Client>>,
+    cancel: CancellationToken,
+) -> AbortOnDropHandle<(Reader, Result<(), Error>)> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let read = reader.run(work, source.as_deref(), &cancel).await;
+        (reader, read)
+    }))
 }
 
 async fn to_stdout(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken, opened: Opened) -> Result<(), Error> {

@@ -48,7 +48,7 @@ use pgstream_postgres::pgoutput::Tuple;
 pub use self::{
     key::KeyCells,
     merge::{Columns, RowCells},
-    plan::{NetRow, NetRows, Plan, RelationPlan},
+    plan::{NetRow, NetRows, Plan, RelationPlan, UpdateGroup},
 };
 use self::{
     key::prefix,

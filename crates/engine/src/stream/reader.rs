@@ -28,6 +28,7 @@ use pgstream_postgres::{
 };
 use tokio::{
     sync::{mpsc, watch},
+    task::yield_now,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -53,7 +54,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 const BACKLOG: u64 = 1 << 20;
 /// Then the socket is emptied at most this often. The walsender sends each change by itself: while nobody takes them, the
 /// kernel puts them together, which costs both sides less (measured on loopback: 60% of the walsender's time is `send`).
-const REST: Duration = Duration::from_millis(5);
+const REST: Duration = Duration::from_millis(8);
 /// So long a batch may then grow.
 const GROWTH: Duration = Duration::from_millis(100);
 
@@ -254,7 +255,7 @@ impl Reader {
                 frame = self.stream.frame(), if !full && !resting => {
                     self.take(frame?)?;
                     self.take_what_is_there()?;
-                    if !self.is_full() && self.is_far_behind() {
+                    if !self.is_full() && self.is_far_behind() && self.is_drained().await? {
                         rest_until = Instant::now() + REST;
                         self.stream.sleep();
                     }
@@ -403,8 +404,16 @@ impl Reader {
         }
     }
 
-    /// Takes what has arrived, up to a full batch.
-    fn take_what_is_there(&mut self) -> Result<(), Error> {
+    /// Whether nothing has come while the last of it was taken. A walsender that is near goes on as soon as there is room,
+    /// and the runtime learns of it only when it asks the socket again.
+    async fn is_drained(&mut self) -> Result<bool, Error> {
+        yield_now().await;
+        Ok(!self.take_what_is_there()?)
+    }
+
+    /// Takes what has arrived, up to a full batch. Returns whether there was anything.
+    fn take_what_is_there(&mut self) -> Result<bool, Error> {
+        let mut any = false;
         while !self.is_full() {
             let frame = match self.stream.buffered()? {
                 Some(frame) => frame,
@@ -414,8 +423,9 @@ impl Reader {
                 },
             };
             self.take(frame)?;
+            any = true;
         }
-        Ok(())
+        Ok(any)
     }
 
     fn take(&mut self, frame: Frame) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! The stream goes on only on the history that the target holds, as the only writer.
 
-use std::time::Duration;
+use std::{path::Path, process::Command, time::Duration};
 
 use pgstream_engine::stream::Error;
 use pgstream_testkit::Stop;
@@ -109,6 +109,31 @@ async fn another_system_is_refused() {
     pair.here = other;
     let error = pair.refuses("SELECT 1").await;
     assert!(matches!(error, Error::OtherSystem { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_source_that_went_back_in_time_is_refused() {
+    let mut pair = pair(ITEMS).await;
+    pair.follows("INSERT INTO item VALUES (1, 'a')").await;
+    pair.source.stop(Stop::Fast).await;
+    let backup = pair.source.data_dir().with_extension("backup");
+    copy(pair.source.data_dir(), &backup);
+    pair.source.start().await;
+    pair.here = pair.source.client("app").await;
+    pair.follows("INSERT INTO item VALUES (2, 'b')").await;
+    pair.source.stop(Stop::Fast).await;
+    std::fs::remove_dir_all(pair.source.data_dir()).unwrap();
+    copy(&backup, pair.source.data_dir());
+    pair.source.start().await;
+    pair.here = pair.source.client("app").await;
+    let error = pair.refuses("SELECT 1").await;
+    assert!(matches!(error, Error::SourceWentBack { .. }), "{error}");
+    assert_eq!(pair.there.scalar::<i64>("SELECT count(*) FROM item").await, 2, "nothing was applied");
+}
+
+/// With owners and links, which a server insists on.
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
 }
 
 #[tokio::test]

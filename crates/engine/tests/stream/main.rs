@@ -15,6 +15,7 @@ mod large;
 mod reconnect;
 mod round_trip;
 mod rows;
+mod small;
 mod tables;
 mod triggers;
 mod types;

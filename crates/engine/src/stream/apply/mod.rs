@@ -1,7 +1,9 @@
 //! From batches to the target: set-wise, exact on doubt.
 //!
 //! ```text
-//!  chunk ─> net effect ─> BEGIN; deletes, updates, inserts a table; progress row; COMMIT   one target transaction
+//!  chunk ─> net effect ─> few rows of a known kind: one statement, progress row and all
+//!              │
+//!              └────────> BEGIN; deletes, updates, inserts a table; progress row; COMMIT   one target transaction
 //!              │ doubtful, refused, or a row too few
 //!              ├─ foreign keys active ──> fewer transactions at once, down to one
 //!              └────────────────────────> the same again, row by row, in commit order
@@ -17,6 +19,7 @@ mod schema;
 mod setwise;
 mod statements;
 mod tables;
+mod together;
 pub(super) mod values;
 
 use std::{
@@ -30,6 +33,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::sleep,
 };
+use tokio_postgres::Statement;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::schema::Replay;
@@ -37,6 +41,7 @@ use self::{
     durability::Durability,
     setwise::{Doubt, Failure, Order},
     tables::Tables,
+    together::{Done, Progress, Together},
 };
 use super::{
     Error,
@@ -65,13 +70,16 @@ pub struct Applier {
     copying: watch::Sender<Copying>,
     tables: Tables,
     planner: Planner,
-    advance: tokio_postgres::Statement,
-    positions: tokio_postgres::Statement,
+    together: Together,
+    advance: Statement,
+    positions: Statement,
     durability: Durability,
     report: watch::Sender<Applied>,
     monitor: Arc<Monitor>,
     /// A source transaction is longer than the chunks that were applied: its target transaction is open.
     open: bool,
+    /// The target transaction has moved the progress already.
+    advanced: bool,
     /// Rows of the open transaction.
     rows: RowCounts,
     /// Source transactions in it.
@@ -92,17 +100,19 @@ impl Applier {
         monitor: Arc<Monitor>,
     ) -> Result<Self, Error> {
         let Writer { client, claim, replica_role, .. } = writer;
-        let positions = if client.query_one(durability::POSITIONS, &[]).await.is_ok() {
+        let asked = client.query_one(&format!("SELECT {}", durability::POSITIONS), &[]).await;
+        let known = if asked.is_ok() {
             durability::POSITIONS
         } else {
             // A target that cannot tell what is flushed waits for it at each commit.
             let failed = client.failed("preparing the apply session");
             client.batch_execute("SET synchronous_commit = on").await.map_err(failed)?;
-            "SELECT '0/0'::pg_lsn, '0/0'::pg_lsn"
+            durability::NO_POSITIONS
         };
+        let positions = format!("SELECT {known}");
         let failed = client.failed("preparing the apply session");
         let (advance, positions) =
-            futures::future::try_join(client.prepare(ADVANCE), client.prepare(positions)).await.map_err(failed)?;
+            futures::future::try_join(client.prepare(ADVANCE), client.prepare(&positions)).await.map_err(failed)?;
         let start = report.borrow().durable;
         Ok(Self {
             client,
@@ -114,12 +124,14 @@ impl Applier {
             copying,
             tables: Tables::default(),
             planner: Planner::default(),
+            together: Together::new(known),
             advance,
             positions,
             durability: Durability::new(start),
             report,
             monitor,
             open: false,
+            advanced: false,
             rows: RowCounts::default(),
             transactions: 0,
         })
@@ -162,7 +174,7 @@ impl Applier {
                 () = sleep(DURABILITY_POLL), if self.durability.is_waiting() && !self.open => {
                     let row = self.client.query_one(&self.positions, &[]).await;
                     let row = row.map_err(self.client.failed("asking what is flushed"))?;
-                    self.flushed(row.get(1));
+                    self.saw(row.get(0), row.get(1));
                 }
             }
         }
@@ -175,6 +187,11 @@ impl Applier {
         }
         self.tables.announce(std::mem::take(&mut chunk.relations));
         self.load_tables(&chunk).await?;
+        if let Some(Boundary::Commit { end }) = chunk.boundary
+            && self.together(&chunk, end).await?
+        {
+            return Ok(());
+        }
         let continues = chunk.boundary == Some(Boundary::Open);
         let savepoint = self.open || continues;
         let begin = match (self.open, savepoint) {
@@ -202,6 +219,30 @@ impl Applier {
         }
     }
 
+    /// Applies and commits a small chunk by one statement, if it can be one.
+    async fn together(&mut self, chunk: &Chunk, end: Lsn) -> Result<bool, Error> {
+        if self.open || !self.replica_role {
+            return Ok(false);
+        }
+        let progress = Progress { claim: &self.claim, end, time: chunk.commit_time };
+        match self.together.apply(&self.client, &self.tables, &mut self.planner, chunk, &progress).await {
+            Ok(None) => Ok(false),
+            Ok(Some(Done { rows, positions: (inserted, flushed) })) => {
+                mutants::reached(Failpoint::Committed);
+                self.saw(inserted, flushed);
+                self.rows += rows;
+                self.transactions += chunk.transactions;
+                self.committed(end, chunk.commit_time);
+                Ok(true)
+            }
+            Err(Failure::Stop(error)) => Err(error),
+            Err(Failure::Doubt(doubt)) => {
+                tracing::debug!(why = doubt.why(), "applying a batch by several statements");
+                Ok(false)
+            }
+        }
+    }
+
     /// Applies a schema change in the target's transaction, which its source transaction goes on in.
     async fn schema_change(&mut self, ddl: &Ddl) -> Result<(), Error> {
         if !self.open {
@@ -215,6 +256,7 @@ impl Applier {
             return Err(error);
         }
         self.tables.unload();
+        self.together.forget();
         self.monitor.schema_changed();
         Ok(())
     }
@@ -237,9 +279,19 @@ impl Applier {
     async fn changes(&mut self, chunk: &Chunk, begin: &'static str, again: &str) -> Result<RowCounts, Error> {
         self.tables.note_parents(&chunk.batch);
         let whole = chunk.whole();
-        let set = setwise::apply(&self.client, &mut self.tables, &mut self.planner, &whole, Order::DeletesFirst, begin);
+        let mut opening = setwise::opening(&self.client, begin);
+        // When the chunk is the whole transaction, the progress moves with the same round trip as the rows.
+        let early = chunk.boundary.filter(|_| !self.open && !mutants::is(Mutant::ProgressApart));
+        if let Some(Boundary::Commit { end }) = early {
+            opening.send(Some(1), advance(&self.client, &self.advance, &self.claim, end, chunk.commit_time));
+        }
+        let set =
+            setwise::apply(&self.client, &mut self.tables, &mut self.planner, &whole, Order::DeletesFirst, opening);
         let doubt = match set.await {
-            Ok(rows) => return Ok(rows),
+            Ok(rows) => {
+                self.advanced = matches!(early, Some(Boundary::Commit { .. }));
+                return Ok(rows);
+            }
             Err(Failure::Stop(error)) => return Err(error),
             Err(Failure::Doubt(doubt)) => doubt,
         };
@@ -264,7 +316,6 @@ impl Applier {
 
     /// Moves the progress and commits, with the rows that were applied since the last commit.
     async fn commit(&mut self, end: Lsn, time: Option<Timestamp>, alone: bool) -> Result<(), Error> {
-        let commit_time = time.and_then(Timestamp::system_time);
         let failed = |client: &Client| client.failed("committing a batch");
         if alone {
             self.execute("BEGIN").await?;
@@ -273,13 +324,11 @@ impl Applier {
         if mutants::is(Mutant::ProgressApart) {
             self.execute("COMMIT; BEGIN").await?;
         }
-        let moved = self
-            .client
-            .execute(&self.advance, &[&self.claim.slot, &self.claim.epoch, &end, &commit_time])
-            .await
-            .map_err(failed(&self.client))?;
-        if moved != 1 && !mutants::is(Mutant::NoFence) {
-            return Err(Error::Fenced { slot: self.claim.slot.clone() });
+        if !std::mem::take(&mut self.advanced) {
+            let moved = advance(&self.client, &self.advance, &self.claim, end, time).await;
+            if moved.map_err(failed(&self.client))? != 1 && !mutants::is(Mutant::NoFence) {
+                return Err(Error::Fenced { slot: self.claim.slot.clone() });
+            }
         }
         mutants::reached(Failpoint::Advanced);
         let (committed, positions) =
@@ -290,12 +339,17 @@ impl Applier {
         mutants::reached(Failpoint::Committed);
         self.open = false;
         self.tables.forget_parents();
-        self.durability.committed(positions.get(0), end);
+        self.committed(end, time);
+        self.saw(positions.get(0), positions.get(1));
+        Ok(())
+    }
+
+    /// The target has committed what lies before `end`.
+    fn committed(&mut self, end: Lsn, time: Option<Timestamp>) {
+        self.durability.committed(end);
         let (rows, transactions) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.transactions));
         self.monitor.committed(end, time.map(Timestamp::unix_micros), transactions, rows);
         self.report.send_modify(|applied| applied.applied = end);
-        self.flushed(positions.get(1));
-        Ok(())
     }
 
     /// Deferred constraints speak at COMMIT.
@@ -307,8 +361,9 @@ impl Applier {
         }
     }
 
-    fn flushed(&mut self, flushed: Lsn) {
-        let durable = self.durability.flushed(flushed);
+    /// The target's WAL is at `inserted`, and flushed up to `flushed`.
+    fn saw(&mut self, inserted: Lsn, flushed: Lsn) {
+        let durable = self.durability.saw(inserted, flushed);
         self.monitor.durable(durable);
         self.report.send_if_modified(|applied| {
             let moved = applied.durable != durable;
@@ -333,6 +388,17 @@ impl Applier {
     async fn execute(&self, sql: &str) -> Result<(), Error> {
         Ok(self.client.batch_execute(sql).await.map_err(self.client.failed("applying a batch"))?)
     }
+}
+
+/// Moves the progress in the open transaction; the number of rows says whether this is still the one who may.
+async fn advance(
+    client: &Client,
+    statement: &Statement,
+    claim: &Claim,
+    end: Lsn,
+    time: Option<Timestamp>,
+) -> Result<u64, tokio_postgres::Error> {
+    client.execute(statement, &[&claim.slot, &claim.epoch, &end, &time.and_then(Timestamp::system_time)]).await
 }
 
 /// Waits for a copy to end, and for ever if there is none.

@@ -107,7 +107,8 @@ async fn attempt(
 ) -> Result<Option<RowCounts>, Error> {
     let failed = || client.failed("applying a batch");
     for &order in orders {
-        match setwise::apply(client, tables, planner, part, order, "SAVEPOINT part").await {
+        let opening = setwise::opening(client, "SAVEPOINT part");
+        match setwise::apply(client, tables, planner, part, order, opening).await {
             Ok(rows) => {
                 client.batch_execute("RELEASE SAVEPOINT part").await.map_err(failed())?;
                 return Ok(Some(rows));

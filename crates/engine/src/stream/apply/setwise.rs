@@ -25,10 +25,7 @@ use super::{
     tables::{Loaded, Shape, Tables},
     values::{Column, CopyRows, Form, Value},
 };
-use crate::{
-    mutants::{self, Mutant},
-    stream::relation::Key,
-};
+use crate::mutants::{self, Mutant};
 
 /// From so many rows on COPY beats arrays (measured: 200 to 270 against 125 to 150 thousand rows a second).
 const COPY_ROWS: usize = 1000;
@@ -90,9 +87,16 @@ impl From<Error> for Failure {
 }
 
 /// Rows that a request must change; `None` for a request that changes none.
-type Expected = Option<u64>;
+pub type Expected = Option<u64>;
 
-/// Applies changes, after sending `begin`.
+/// What precedes changes: a statement that opens something.
+pub fn opening<'a>(client: &'a Client, begin: &'static str) -> Pipeline<'a, Expected> {
+    let mut opening = Pipeline::new();
+    opening.send(None, async move { client.batch_execute(begin).await.map(|()| 0) });
+    opening
+}
+
+/// Applies changes behind an opening that is on its way.
 ///
 /// # Errors
 /// [`Failure::Doubt`] when a more careful path has to decide; nothing of the changes must then be kept.
@@ -102,10 +106,8 @@ pub async fn apply(
     planner: &mut Planner,
     part: &Part<'_>,
     order: Order,
-    begin: &'static str,
+    mut opening: Pipeline<'_, Expected>,
 ) -> Result<RowCounts, Failure> {
-    let mut opening = Pipeline::new();
-    opening.send(None, async move { client.batch_execute(begin).await.map(|()| 0) });
     let mut counts = RowCounts::default();
     for (step, lsn) in part.steps() {
         match step {
@@ -209,15 +211,7 @@ impl<'a> Work<'a, '_> {
     async fn updates(&mut self, relation: RelIndex, present: Columns<'a>, rows: NetRows<'a>) -> Result<(), Failure> {
         let Some(key) = self.key(relation, rows.len()) else { return Ok(()) };
         self.counts.updates += rows.len() as u64;
-        let set: Vec<usize> = self
-            .tables
-            .get(relation)
-            .map(|loaded| loaded.writable.as_slice())
-            .unwrap_or_default()
-            .iter()
-            .copied()
-            .filter(|i| present.contains(*i) && !key.contains(i))
-            .collect();
+        let set = self.tables.get(relation).map_or_else(Vec::new, |loaded| loaded.set(present, &key));
         let all: Vec<usize> = key.iter().chain(&set).copied().collect();
         if self.are_few(relation, rows.len()) || set.is_empty() || !self.has_arrays(relation, &all) {
             let shape = Shape::UpdateRow(set.clone(), Find::Key(key));
@@ -348,10 +342,8 @@ impl<'a> Work<'a, '_> {
     }
 
     fn key(&self, relation: RelIndex, rows: usize) -> Option<Vec<usize>> {
-        match &self.tables.get(relation)?.table.key {
-            Key::Columns(columns) if rows > 0 => Some(columns.clone()),
-            _ => None,
-        }
+        let key = self.tables.get(relation).filter(|_| rows > 0)?.key()?;
+        Some(key.to_vec())
     }
 
     /// Whether so many rows go one by one. Under foreign keys, rows of one statement may reference each other.
@@ -360,15 +352,8 @@ impl<'a> Work<'a, '_> {
         rows <= if checked { 1 } else { FEW_ROWS }
     }
 
-    /// Whether values of these columns can be sent as arrays: there must be an array type, and `unnest` would flatten
-    /// arrays of arrays.
     fn has_arrays(&self, relation: RelIndex, columns: &[usize]) -> bool {
-        self.tables.get(relation).is_some_and(|loaded| {
-            columns.iter().all(|&i| {
-                let column = &loaded.table.columns[i];
-                column.array_oid.is_some() && !column.is_array
-            })
-        })
+        self.tables.get(relation).is_some_and(|loaded| loaded.has_arrays(columns))
     }
 }
 
@@ -385,7 +370,7 @@ async fn settle(client: &Client, pipeline: &mut Pipeline<'_, Expected>, down_to:
     Ok(())
 }
 
-fn failed(client: &Client, error: tokio_postgres::Error) -> Failure {
+pub(super) fn failed(client: &Client, error: tokio_postgres::Error) -> Failure {
     let code = error.code().map_or_else(String::new, |code: &SqlState| code.code().to_owned());
     let error = client.failed("applying a batch")(error);
     match error.class() {
@@ -394,23 +379,23 @@ fn failed(client: &Client, error: tokio_postgres::Error) -> Failure {
     }
 }
 
-fn new_columns(count: usize) -> Vec<Column> {
+pub(super) fn new_columns(count: usize) -> Vec<Column> {
     std::iter::repeat_with(Column::new).take(count).collect()
 }
 
-fn push<'a>(columns: &mut [Column], cells: impl Iterator<Item = Cell<'a>>) {
+pub(super) fn push<'a>(columns: &mut [Column], cells: impl Iterator<Item = Cell<'a>>) {
     for (column, cell) in columns.iter_mut().zip(cells) {
         column.push(cell);
     }
 }
 
 /// The cells of these columns, which are in ascending order.
-fn selected<'a>(cells: impl Iterator<Item = Cell<'a>>, columns: &[usize]) -> impl Iterator<Item = Cell<'a>> {
+pub(super) fn selected<'a>(cells: impl Iterator<Item = Cell<'a>>, columns: &[usize]) -> impl Iterator<Item = Cell<'a>> {
     let mut wanted = columns.iter().copied().peekable();
     cells.enumerate().filter_map(move |(i, cell)| wanted.next_if_eq(&i).map(|_| cell))
 }
 
-fn sent(columns: &[usize], values: &[Column]) -> Result<Vec<Sent>, Doubt> {
+pub(super) fn sent(columns: &[usize], values: &[Column]) -> Result<Vec<Sent>, Doubt> {
     let form = |column: &Column| column.form().ok_or_else(|| Doubt::Unclear("values of mixed form".into()));
     columns.iter().zip(values).map(|(&i, column)| Ok((i, form(column)?))).collect()
 }

@@ -1,7 +1,7 @@
 //! The statements for one target table, as text.
 //!
 //! Set-wise ones take one array a column; values in text form come as `text[]` and are cast, which works for every
-//! type. Row-wise ones take one parameter a column.
+//! type. Row-wise ones take one parameter a column. `before` parameters belong to others in the same statement.
 
 use super::{
     super::relation::{TargetColumn, TargetTable},
@@ -12,19 +12,19 @@ use super::{
 pub type Sent = (usize, Form);
 
 /// `INSERT` of many rows from arrays.
-pub fn insert_set(table: &TargetTable, sent: &[Sent]) -> String {
+pub fn insert_set(table: &TargetTable, sent: &[Sent], before: usize) -> String {
     let columns: Vec<&str> = sent.iter().map(|&(i, _)| table.columns[i].ident.as_str()).collect();
     format!(
         "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}",
         table.name,
         columns.join(", "),
         values(table, sent).join(", "),
-        arrays(table, sent)
+        arrays(table, sent, before)
     )
 }
 
 /// `UPDATE` of many rows; the first `keys` of `sent` find the row, the others are set.
-pub fn update_set(table: &TargetTable, sent: &[Sent], keys: usize) -> String {
+pub fn update_set(table: &TargetTable, sent: &[Sent], keys: usize, before: usize) -> String {
     let values = values(table, sent);
     let set: Vec<String> = sent[keys..]
         .iter()
@@ -36,18 +36,18 @@ pub fn update_set(table: &TargetTable, sent: &[Sent], keys: usize) -> String {
         table.only,
         table.name,
         set.join(", "),
-        arrays(table, sent),
+        arrays(table, sent, before),
         matches(table, &sent[..keys], &values)
     )
 }
 
 /// `DELETE` of many rows by key.
-pub fn delete_set(table: &TargetTable, sent: &[Sent]) -> String {
+pub fn delete_set(table: &TargetTable, sent: &[Sent], before: usize) -> String {
     format!(
         "DELETE FROM {}{} AS t USING {} WHERE {}",
         table.only,
         table.name,
-        arrays(table, sent),
+        arrays(table, sent, before),
         matches(table, sent, &values(table, sent))
     )
 }
@@ -63,12 +63,12 @@ pub fn copy(table: &TargetTable, columns: &[usize], form: Form) -> String {
 }
 
 /// `INSERT` of one row.
-pub fn insert_row(table: &TargetTable, columns: &[usize]) -> String {
+pub fn insert_row(table: &TargetTable, columns: &[usize], before: usize) -> String {
     if columns.is_empty() {
         return format!("INSERT INTO {} DEFAULT VALUES", table.name);
     }
     let names: Vec<&str> = columns.iter().map(|&i| table.columns[i].ident.as_str()).collect();
-    let parameters: Vec<String> = (1..=columns.len()).map(|n| format!("${n}")).collect();
+    let parameters: Vec<String> = (1..=columns.len()).map(|n| format!("${}", before + n)).collect();
     format!(
         "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
         table.name,
@@ -79,29 +79,29 @@ pub fn insert_row(table: &TargetTable, columns: &[usize]) -> String {
 
 /// `UPDATE` of one row: parameters are the set columns, then what finds the row. One that sets nothing still has to
 /// find its row.
-pub fn update_row(table: &TargetTable, set: &[usize], find: &Find) -> String {
+pub fn update_row(table: &TargetTable, set: &[usize], find: &Find, before: usize) -> String {
     if set.is_empty() {
         return format!(
             "SELECT 1 FROM {}{} AS t WHERE {} FOR UPDATE",
             table.only,
             table.name,
-            find.condition(table, 0)
+            find.condition(table, before)
         );
     }
     let assignments: Vec<String> =
-        set.iter().enumerate().map(|(n, &i)| format!("{} = ${}", table.columns[i].ident, n + 1)).collect();
+        set.iter().enumerate().map(|(n, &i)| format!("{} = ${}", table.columns[i].ident, before + n + 1)).collect();
     format!(
         "UPDATE {}{} AS t SET {} WHERE {}",
         table.only,
         table.name,
         assignments.join(", "),
-        find.condition(table, set.len())
+        find.condition(table, before + set.len())
     )
 }
 
 /// `DELETE` of one row.
-pub fn delete_row(table: &TargetTable, find: &Find) -> String {
-    format!("DELETE FROM {}{} AS t WHERE {}", table.only, table.name, find.condition(table, 0))
+pub fn delete_row(table: &TargetTable, find: &Find, before: usize) -> String {
+    format!("DELETE FROM {}{} AS t WHERE {}", table.only, table.name, find.condition(table, before))
 }
 
 /// Moves a row whose `GENERATED ALWAYS AS IDENTITY` column changed, which UPDATE may not set: parameters are the set
@@ -173,7 +173,7 @@ impl Find {
 
 /// `(SELECT unnest($1::a[]) AS c1, unnest($2::b[]) AS c2) AS s`. As a function in FROM, `unnest` would take composite
 /// values apart into columns of their own.
-fn arrays(table: &TargetTable, sent: &[Sent]) -> String {
+fn arrays(table: &TargetTable, sent: &[Sent], before: usize) -> String {
     let columns: Vec<String> = sent
         .iter()
         .enumerate()
@@ -182,7 +182,7 @@ fn arrays(table: &TargetTable, sent: &[Sent]) -> String {
                 Form::Text => "text",
                 Form::Binary => &table.columns[i].type_sql,
             };
-            format!("pg_catalog.unnest(${n}::{element}[]) AS c{n}", n = n + 1)
+            format!("pg_catalog.unnest(${}::{element}[]) AS c{}", before + n + 1, n + 1)
         })
         .collect();
     format!("(SELECT {}) AS s", columns.join(", "))

@@ -12,6 +12,7 @@ use super::{
     super::{
         Error,
         batch::{Batch, RelIndex, Step},
+        net::Columns,
         relation::{Key, SourceRelation, TargetTable},
     },
     statements::{self, Find, Sent},
@@ -40,16 +41,17 @@ pub enum Shape {
 }
 
 impl Shape {
-    fn sql(&self, table: &TargetTable) -> String {
+    /// The statement; parameters of a change are numbered from `before` + 1 on.
+    pub fn sql(&self, table: &TargetTable, before: usize) -> String {
         match self {
-            Self::InsertSet(sent) => statements::insert_set(table, sent),
-            Self::UpdateSet(sent, keys) => statements::update_set(table, sent, *keys),
-            Self::DeleteSet(sent) => statements::delete_set(table, sent),
+            Self::InsertSet(sent) => statements::insert_set(table, sent, before),
+            Self::UpdateSet(sent, keys) => statements::update_set(table, sent, *keys, before),
+            Self::DeleteSet(sent) => statements::delete_set(table, sent, before),
             Self::Copy(columns, form) => statements::copy(table, columns, *form),
-            Self::InsertRow(columns) => statements::insert_row(table, columns),
-            Self::UpdateRow(set, find) => statements::update_row(table, set, find),
+            Self::InsertRow(columns) => statements::insert_row(table, columns, before),
+            Self::UpdateRow(set, find) => statements::update_row(table, set, find, before),
             Self::ReplaceRow(set, find) => statements::replace_row(table, set, find),
-            Self::DeleteRow(find) => statements::delete_row(table, find),
+            Self::DeleteRow(find) => statements::delete_row(table, find, before),
         }
     }
 }
@@ -80,7 +82,7 @@ impl Loaded {
         if let Some(statement) = self.prepared.get(shape) {
             return Ok(statement.clone());
         }
-        let statement = client.prepare(&shape.sql(&self.table)).await?;
+        let statement = client.prepare(&shape.sql(&self.table, 0)).await?;
         self.prepared.insert(shape.clone(), statement.clone());
         Ok(statement)
     }
@@ -95,6 +97,28 @@ impl Loaded {
             }
             Key::WholeRow | Key::Absent => None,
         }
+    }
+
+    /// The columns of the key; `None` when rows are not found by one.
+    pub fn key(&self) -> Option<&[usize]> {
+        match &self.table.key {
+            Key::Columns(columns) => Some(columns),
+            Key::WholeRow | Key::Absent => None,
+        }
+    }
+
+    /// The columns that an update of these sets: those that are written and do not find the row.
+    pub fn set(&self, present: Columns<'_>, key: &[usize]) -> Vec<usize> {
+        self.writable.iter().copied().filter(|i| present.contains(*i) && !key.contains(i)).collect()
+    }
+
+    /// Whether values of these columns can be sent as arrays: there must be an array type, and `unnest` would flatten
+    /// arrays of arrays.
+    pub fn has_arrays(&self, columns: &[usize]) -> bool {
+        columns.iter().all(|&i| {
+            let column = &self.table.columns[i];
+            column.array_oid.is_some() && !column.is_array
+        })
     }
 
     /// The columns that find a row on the target; `None` when updates and deletes cannot be applied.

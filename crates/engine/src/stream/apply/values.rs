@@ -6,7 +6,8 @@ use bytes::{BufMut, BytesMut};
 use pgstream_postgres::pgoutput::Cell;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
-type Encoded = Result<IsNull, Box<dyn Error + Sync + Send>>;
+/// What putting a parameter into its wire form comes to.
+pub type Encoded = Result<IsNull, Box<dyn Error + Sync + Send>>;
 
 /// One value as a statement parameter, in the form in which it came.
 #[derive(Debug, Clone, Copy)]
