@@ -46,6 +46,9 @@ pub const SCHEMA: &str = "
 pub const COMPLETE: &str = "SELECT (SELECT count(*) FROM pg_constraint WHERE connamespace = 'public'::regnamespace)
     + (SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid WHERE relnamespace = 'public'::regnamespace)";
 
+/// As many as the others may use at a time: two for rows, two for indexes.
+const LANES: &str = "\n    snapshot: { data: { table_workers: 2, schema_workers: 2 } }";
+
 const OURS: &str = "pgstream-aws";
 const PIPE: &str = "binary COPY pipe";
 const DUMP: &str = "pg_dump -Fd, pg_restore";
@@ -63,7 +66,9 @@ pub async fn measure() -> Section {
     for round in 0..ROUNDS {
         for turn in 0..PEERS.len() {
             let peer = (round + turn) % PEERS.len();
-            costs[peer].push(copy(PEERS[peer], &source, &target).await);
+            let cost = copy(PEERS[peer], &source, &target).await;
+            eprintln!("  {}: {cost:?}", PEERS[peer]);
+            costs[peer].push(cost);
         }
     }
     let titled = format!("A database of {size}, two connections:\n");
@@ -128,7 +133,8 @@ async fn copy(peer: &str, source: &Cluster, target: &Cluster) -> (Cost, f64) {
 }
 
 async fn ours(source: &Cluster, target: &Cluster, database: &str) -> (Cost, f64) {
-    let we = Ours::new(source, target, database, "snapshot", "");
+    let lanes = std::env::var("LANES").unwrap_or(LANES.into());
+    let we = Ours::new(source, target, database, &format!("snapshot{lanes}"), "");
     let (here, there) = (source.client(SOURCE).await, target.client(database).await);
     let expected = here.text(COMPLETE).await.unwrap();
     let meter = Meter::start(source, target);

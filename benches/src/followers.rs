@@ -150,6 +150,10 @@ pub struct Running {
 }
 
 impl Running {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as an orchestrator does.
     pub fn stop(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);

@@ -186,7 +186,8 @@ impl Piece for Lines {
     }
 }
 
-fn picture(title: &str, file: &str, draw: impl FnOnce(&PathBuf)) -> String {
+/// A picture beside the page.
+pub fn picture(title: &str, file: &str, draw: impl FnOnce(&PathBuf)) -> String {
     let directory = docs().join("benchmarks");
     fs::create_dir_all(&directory).unwrap();
     draw(&directory.join(format!("{file}.svg")));

@@ -19,7 +19,11 @@ use crate::{
     usage,
 };
 
-const PROBES: usize = 500;
+const PROBES: usize = 1000;
+/// Rows before those that count: what both sides prepare when they first see it is prepared.
+const WARM_UP: usize = 300;
+/// Between two looks. Of a thread: the runtime's timer counts whole milliseconds.
+const LOOK: Duration = Duration::from_micros(100);
 const BETWEEN: Duration = Duration::from_millis(20);
 const WORKLOAD: Workload = Workload {
     name: "steady",
@@ -84,14 +88,19 @@ async fn probe(source: &Cluster, target: &Cluster) -> [f64; 4] {
         .unwrap();
     let (here, there) = (source.client(SOURCE).await, target.client("copy").await);
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let (began, cpu) = (Instant::now(), usage::cpu_of_server(target));
+    // Prepared: a look should take nothing from those that are looked at.
+    let seen = there.prepare("SELECT count(*) FROM probe WHERE n = $1").await.unwrap();
+    let (mut began, mut cpu) = (Instant::now(), usage::cpu_of_server(target));
     let mut waits = Vec::with_capacity(PROBES);
-    for n in 0..PROBES {
+    for n in 0..(WARM_UP + PROBES) as i32 {
+        if n as usize == WARM_UP {
+            waits.clear();
+            (began, cpu) = (Instant::now(), usage::cpu_of_server(target));
+        }
         here.batch(&format!("INSERT INTO probe VALUES ({n})")).await;
         let committed = Instant::now();
-        let sql = format!("SELECT count(*) FROM probe WHERE n = {n}");
-        while there.text(&sql).await.as_deref() != Some("1") {
-            tokio::time::sleep(Duration::from_micros(300)).await;
+        while there.query_one(&seen, &[&n]).await.unwrap().get::<_, i64>(0) == 0 {
+            std::thread::sleep(LOOK);
         }
         waits.push(committed.elapsed().as_secs_f64());
         tokio::time::sleep(BETWEEN).await;

@@ -18,6 +18,13 @@ pub fn cpu_of_server(server: &Cluster) -> f64 {
     }
 }
 
+/// A server's postmaster and its living children.
+pub fn processes_of(server: &Cluster) -> Vec<u32> {
+    let postmaster = server.postmaster_pid();
+    let is_one = |pid: &u32| *pid == postmaster || Stat::of(*pid).is_some_and(|stat| stat.parent == postmaster);
+    processes().filter(is_one).collect()
+}
+
 /// CPU seconds that everything on this machine has used so far.
 pub fn cpu_of_machine() -> f64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
