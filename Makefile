@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-localstack lint matrix faults mutants fuzz types demo bench infra image-check
+.PHONY: help setup test test-localstack lint matrix faults mutants fuzz types demo bench profile infra image-check lambda
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -7,11 +7,11 @@ help: ## List the targets
 setup: ## Fetch PostgreSQL 18 and the client tools into a cache outside the repository
 	@scripts/fetch-postgres
 
-demo: ## RDS, Secrets Manager and two servers on this machine: from check to proof, live (KEEP=1 leaves it running)
+demo: ## AWS and two servers on this machine: from check to proof, alarm and state machine, live (KEEP=1 leaves it running)
 	@scripts/fetch-postgres 16 18
 	@scripts/fetch-emulator
 	@echo "building pgstream-aws and the demo (a few minutes the first time)"
-	@cargo build --locked -p pgstream-aws --bin pgstream-aws --example demo
+	@cargo build --locked -p pgstream-aws -p slot-monitor --bin pgstream-aws --bin slot-monitor --example demo
 	@KEEP="$(KEEP)" cargo run --locked -q -p pgstream-aws --example demo
 
 lint: ## Formatting and clippy
@@ -49,6 +49,10 @@ image-check: ## The container image, built and tried without a container engine 
 	@cargo build --locked --release -q -p pgstream-aws --bin pgstream-aws
 	@scripts/check-image
 
+ARCH ?= arm64
+lambda: ## The zip file of the slot monitor for ARCH=arm64 (or x86_64), which Lambda's glibc runs
+	@scripts/lambda-zip $(ARCH)
+
 faults: ## Faults at random under load: N=1000, SEED= replays (PGSTREAM_TEST_SOURCE_MAJOR and _TARGET_MAJOR choose versions)
 	@scripts/fetch-postgres all
 	@scripts/faults "$(or $(N),1000)" "$(SEED)"
@@ -61,6 +65,11 @@ bench: setup ## How fast, beside what else does it, into docs/benchmarks.md (PAR
 	@echo "building with optimisations (several minutes the first time)"
 	@cargo build --locked --release -q -p pgstream-aws --bin pgstream-aws
 	@cargo run --locked --release -q -p pgstream-bench -- $(PARTS)
+
+profile: setup ## Flame graphs of a copy and of a backlog, into docs/benchmarks (needs perf)
+	@echo "building with optimisations and symbols (several minutes the first time)"
+	@cargo build --locked --profile profiling -q -p pgstream-aws --bin pgstream-aws -p pgstream-bench
+	@target/profiling/pgstream-bench profile
 
 SECONDS ?= 60
 fuzz: ## Each fuzz target for SECONDS=60 (needs cargo-fuzz and the nightly toolchain)

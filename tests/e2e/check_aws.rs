@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     obstacles::busy,
+    provision_policies::policy,
     replicator::{Done, Pipeline, Replicator},
 };
 
@@ -156,6 +157,72 @@ fn named(server: &Cluster, host: &str) -> String {
     let url = server.url("app").replacen("127.0.0.1", host, 1);
     let next = if url.contains('?') { '&' } else { '?' };
     format!("{url}{next}hostaddr=127.0.0.1&sslmode=prefer")
+}
+
+#[tokio::test]
+async fn what_happened_to_a_database_lately_is_told_and_explains_what_may_be_wrong() {
+    let simulator = Simulator::start(Options::default()).await.unwrap();
+    let shop = simulator.create_instance(Instance::new("shop")).await.unwrap();
+    let target = cluster().await;
+    let pipeline = between(&shop, &target, &simulator).await;
+    let hours = |n: u64| Duration::from_secs(n * 3600);
+    simulator.add_event("shop", hours(2), "backup", "Finished DB Instance backup");
+    simulator.add_event("shop", hours(3), "availability", "DB instance restarted");
+    simulator.add_event("shop", hours(25), "low storage", "The free storage capacity is low");
+
+    let done = pipeline.pgstream(&["doctor", "--json"]).await;
+    let told = |done: &Done| -> Vec<String> {
+        let events = done.json()["events"].as_array().unwrap().clone();
+        events.iter().map(|event| event["message"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(told(&done), ["Finished DB Instance backup", "DB instance restarted"]);
+    assert!(!ids(&of_aws(&done)).contains(&"doctor.aws_event"), "{done:?}");
+
+    // A real restart, by a real command.
+    let apply = ["provision", "apply", "shop", "--yes"];
+    Replicator::start_in(&apply, environment(&simulator.endpoint())).done().await.ok();
+    let done = pipeline.pgstream(&["doctor", "--json"]).await;
+    assert_eq!(told(&done)[..2], ["DB instance restarted", "DB instance shutdown"]);
+    let found = of_aws(&done);
+    let finding = found.iter().find(|it| it["id"] == "doctor.aws_event").unwrap_or_else(|| panic!("{found:#?}"));
+    assert_eq!(finding["severity"], "warning", "{finding:#}");
+    let said = finding["instances"][0]["found"].as_str().unwrap();
+    assert!(said.contains("shop (availability): DB instance restarted"), "{said}");
+
+    simulator.add_event("shop", hours(5), "low storage", "The free storage capacity for DB instance shop is low at 8%");
+    pipeline.pgstream(&["doctor"]).await.prints(&[
+        "doctor.aws_event",
+        "low at 8%",
+        "--allocated-storage",
+        "What RDS tells of the last 24 hours:",
+    ]);
+    // Nobody else asks.
+    let before = simulator.calls().len();
+    pipeline.pgstream(&["check"]).await;
+    let calls = simulator.calls();
+    assert!(calls[before..].iter().all(|call| call.action != "DescribeEvents"));
+}
+
+#[tokio::test]
+async fn doctor_reads_events_with_its_policy_and_says_what_it_lacks() {
+    let simulator = Simulator::start(Options::default()).await.unwrap();
+    let shop = Instance::new("shop").group("logical").parameter("rds.logical_replication", "1");
+    let shop = simulator.create_instance(shop).await.unwrap();
+    let target = cluster().await;
+    let pipeline = between(&shop, &target, &simulator).await;
+    pipeline.pgstream(&["init"]).await.ok();
+    simulator.enforce(Some(policy("provisioner-plan.json")));
+    let done = pipeline.pgstream(&["doctor", "--json"]).await;
+    let found = of_aws(&done);
+    assert_eq!(ids(&found), ["aws.rds_api"], "{found:#?}");
+    assert_eq!(found[0]["severity"], "notice", "{found:#?}");
+    let said = found[0].to_string();
+    assert!(said.contains("events were not read") && said.contains("rds:DescribeEvents"), "{said}");
+
+    simulator.enforce(Some(policy("provisioner-plan.json").and(policy("doctor.json"))));
+    let found = of_aws(&pipeline.pgstream(&["doctor", "--json"]).await);
+    assert_eq!(ids(&found), [""; 0], "{found:#?}");
+    assert_eq!(policy("doctor.json").actions(), ["rds:DescribeEvents"]);
 }
 
 /// What doctor knows of a text.

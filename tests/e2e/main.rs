@@ -14,6 +14,7 @@ mod credentials;
 #[cfg(target_os = "linux")]
 mod disks;
 mod doctor;
+mod doctor_aws;
 mod epochs;
 mod existing;
 mod fargate;
@@ -52,4 +53,5 @@ mod store;
 mod tokens;
 mod usage;
 mod users;
+mod valve;
 mod workers;

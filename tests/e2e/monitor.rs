@@ -1,7 +1,13 @@
 //! `monitor`, and the metrics of `run`, as a user and CloudWatch see them.
 
+use std::sync::{Arc, Mutex};
+
 use pgstream_testkit::{Emulator, Proxy, Stop};
 use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::replicator::{Pipeline, SLOT};
 
@@ -95,6 +101,91 @@ async fn cloudwatch_is_given_what_was_seen_and_free_storage_says_when_the_disk_i
     assert_eq!(emulator.metric("pgstream-aws", "SlotActive", &OF, "Maximum").await, [0.0]);
     assert_eq!(emulator.metric("pgstream-aws", "FreeStorageBytes", &OF, "Minimum").await, [5e9]);
     assert!(emulator.metric("pgstream-aws", "RetainedWalBytes", &OF, "Maximum").await[0] > 0.0);
+}
+
+/// A CloudWatch that refuses the first calls with this status and code, and takes those after them.
+struct Moody {
+    endpoint: String,
+    /// Bodies of the calls, and whether each was taken.
+    calls: Arc<Mutex<Vec<(String, bool)>>>,
+}
+
+impl Moody {
+    async fn start(refusals: usize, status: &'static str, code: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&calls);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let mut client = BufReader::new(client);
+                let body = request(&mut client).await;
+                let taken = kept.lock().unwrap().len() >= refusals;
+                kept.lock().unwrap().push((body, taken));
+                let (status, answer) = match taken {
+                    true => ("200 OK", "<PutMetricDataResponse></PutMetricDataResponse>".to_owned()),
+                    false => (
+                        status,
+                        format!(
+                            "<ErrorResponse><Error><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>"
+                        ),
+                    ),
+                };
+                let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/xml\r\nConnection: close");
+                let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
+                client.get_mut().write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        Self { endpoint, calls }
+    }
+
+    fn environment(&self, emulator: &Emulator) -> Vec<(String, String)> {
+        let mut environment = emulator.environment();
+        environment.push(("AWS_ENDPOINT_URL_CLOUDWATCH".to_owned(), self.endpoint.clone()));
+        environment
+    }
+
+    fn calls(&self) -> Vec<(String, bool)> {
+        self.calls.lock().unwrap().clone()
+    }
+}
+
+/// The body of a request.
+async fn request(client: &mut BufReader<TcpStream>) -> String {
+    let (mut line, mut length) = (String::new(), 0);
+    while client.read_line(&mut line).await.unwrap() > 2 {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        line.clear();
+    }
+    let mut body = vec![0; length];
+    client.read_exact(&mut body).await.unwrap();
+    String::from_utf8(body).unwrap()
+}
+
+#[tokio::test]
+async fn what_cloudwatch_throttles_is_tried_again_and_published_once() {
+    let mut pipeline = prepared().await;
+    let emulator = Emulator::own().await.unwrap();
+    let moody = Moody::start(2, "400 Bad Request", "Throttling").await;
+    pipeline.environment(moody.environment(&emulator));
+    pipeline.pgstream(&["monitor", "--to", "cloudwatch"]).await.ends(1).says(&["published"]);
+    let calls = moody.calls();
+    assert_eq!(calls.iter().map(|(_, taken)| *taken).collect::<Vec<_>>(), [false, false, true], "{calls:?}");
+    assert!(calls[0].0.contains("MetricName=Up") && calls.iter().all(|(body, _)| *body == calls[0].0), "{calls:?}");
+}
+
+#[tokio::test]
+async fn metrics_that_cloudwatch_refuses_are_said_to_be_refused() {
+    let mut pipeline = prepared().await;
+    let emulator = Emulator::own().await.unwrap();
+    let moody = Moody::start(usize::MAX, "403 Forbidden", "AccessDenied").await;
+    pipeline.environment(moody.environment(&emulator));
+    let refused = pipeline.pgstream(&["monitor", "--to", "cloudwatch"]).await.ends(1);
+    assert!(!refused.err.contains("published") && !refused.err.contains("panicked"), "{refused:?}");
+    refused.says(&["cloudwatch:PutMetricData"]);
+    assert_eq!(moody.calls().len(), 1, "a refusal is not tried again");
 }
 
 #[tokio::test]

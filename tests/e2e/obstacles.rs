@@ -7,6 +7,7 @@ mod mending;
 mod rights;
 mod said;
 mod settings;
+mod slots;
 mod ways;
 
 use pgstream_testkit::{Client, Cluster, Stop};

@@ -12,7 +12,7 @@ use rds_sim::{Instance, Policy};
 use crate::account::{Account, TOPOLOGIES, Topology};
 
 /// A policy as it is for `shop`.
-fn policy(file: &str) -> Policy {
+pub fn policy(file: &str) -> Policy {
     let path = format!("{}/../../infra/iam/{file}", env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(path).unwrap();
     let placed =

@@ -3,7 +3,7 @@
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use console::style;
 use pgstream_config::{Loaded, Needs, pipeline::Mode};
-use pgstream_doctor::{Applied, Category, Finding, Fix, Plan, Report, Severity, Side, fixes};
+use pgstream_doctor::{Applied, Category, Event, Finding, Fix, Plan, Report, Severity, Side, fixes};
 use pgstream_postgres::Server;
 use serde::Serialize;
 
@@ -11,7 +11,8 @@ use crate::{
     arguments::{self, Common},
     configure, destroy,
     failure::Failure,
-    output, rds,
+    output,
+    rds::{self, Question},
 };
 
 /// Lines of prose are broken at this width; statements never are, so that they can be copied.
@@ -38,7 +39,9 @@ pub async fn run(arguments: &arguments::Check, common: &Common) -> Result<bool, 
     let plan = if arguments.fix { plan.listing_all() } else { plan };
     let look = async || {
         let mut report = Box::pin(pgstream_doctor::check(&plan, &servers.0, servers.1.as_ref())).await;
-        ask_aws(&loaded, &servers.0, servers.1.as_ref(), &categories, &mut report).await;
+        if categories.is_empty() || categories.contains(&Category::Aws) {
+            ask_aws(&loaded, &servers.0, servers.1.as_ref(), false, &mut report).await;
+        }
         report
     };
     let mut report = Box::pin(look()).await;
@@ -114,24 +117,26 @@ async fn fix(
     Ok(applied)
 }
 
-/// Adds what the RDS API says of databases that are there.
+/// Adds what the RDS API says of databases that are there. Returns what happened to them lately, where that is asked for.
 pub async fn ask_aws(
     loaded: &Loaded,
     source: &Server,
     target: Option<&Server>,
-    categories: &[Category],
+    events: bool,
     report: &mut Report,
-) {
-    if !categories.is_empty() && !categories.contains(&Category::Aws) {
-        return;
-    }
+) -> Vec<Event> {
     let needs_logical = loaded.pipeline.mode != Mode::Snapshot;
+    let question = Question { needs_logical, wal_rate: report.wal_rate, events };
+    let mut events = Vec::new();
     for (side, server) in [(Side::Source, Some(source)), (Side::Target, target)] {
         let Some(server) = server else { continue };
-        if let Some(findings) = Box::pin(rds::findings(side, server, source, needs_logical, report.wal_rate)).await {
-            report.add(Category::Aws, pgstream_doctor::Rds::ALL.len(), findings);
+        if let Some(known) = Box::pin(rds::ask(side, server, source, question)).await {
+            report.add(Category::Aws, pgstream_doctor::Rds::ALL.len(), known.findings);
+            events.extend(known.events);
         }
     }
+    events.sort_by_key(|event: &Event| event.minutes_ago);
+    events
 }
 
 fn categories(arguments: &arguments::Check) -> Vec<Category> {
@@ -195,7 +200,7 @@ fn print(finding: &Finding) {
 }
 
 /// Text in lines of at most [`WIDTH`], but for words that are longer.
-fn wrapped(first: &str, rest: &str, text: &str) -> String {
+pub fn wrapped(first: &str, rest: &str, text: &str) -> String {
     let (mut lines, mut line) = (Vec::new(), first.to_owned());
     let mut width = if first.is_empty() { rest.len() } else { first.len() };
     let mut empty = true;

@@ -7,7 +7,7 @@ use std::{
 
 use console::style;
 use pgstream_config::{Needs, pipeline::Mode};
-use pgstream_doctor::{Plan, examine};
+use pgstream_doctor::{Event, Plan, examine};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -29,6 +29,9 @@ const ANSWER: Duration = Duration::from_secs(2);
 
 /// Answers of `/status` are read up to here.
 const STATUS: u64 = 1 << 20;
+
+/// Events that are shown; all are in the JSON.
+const EVENTS: usize = 10;
 
 /// Explains, or looks. Returns whether an error was known, or nothing is wrong.
 pub async fn run(arguments: &Doctor, common: &Common) -> Result<bool, Failure> {
@@ -73,13 +76,29 @@ async fn look(arguments: &Doctor, common: &Common) -> Result<bool, Failure> {
         None => None,
     };
     let mut seen = Box::pin(examine(&plan, &source, target.as_ref(), last_error.as_deref())).await;
-    check::ask_aws(&loaded, &source, target.as_ref(), &[], &mut seen.report).await;
+    let events = check::ask_aws(&loaded, &source, target.as_ref(), true, &mut seen.report).await;
+    seen.hear(events);
     let passes = seen.report.passes(false);
-    match arguments.json {
-        true => output::json(&seen)?,
-        false => check::show(&seen.report),
+    if arguments.json {
+        output::json(&seen)?;
+    } else {
+        check::show(&seen.report);
+        show(&seen.events);
     }
     Ok(passes)
+}
+
+fn show(events: &[Event]) {
+    if events.is_empty() {
+        return;
+    }
+    output::line(style("What RDS tells of the last 24 hours:").bold());
+    for event in events.iter().take(EVENTS) {
+        output::line(check::wrapped("  - ", "    ", &format!("{} {}", event.side.name(), event.describe())));
+    }
+    if let Some(more) = events.len().checked_sub(EVENTS).filter(|more| *more > 0) {
+        output::line(format_args!("  and {more} more, with --json"));
+    }
 }
 
 /// What a replicator on this machine met last, when one runs there and met anything.

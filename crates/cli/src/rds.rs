@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use pgstream_aws_api::{
     Aws, Settings,
-    provision::{self, ApplyStatus, Database, Direction, Named, Needs, Plan},
+    provision::{self, ApplyStatus, Database, Direction, Named, Needs, PastEvent, Plan},
 };
-use pgstream_doctor::{Finding, Rds, Side, WalRate, for_people};
+use pgstream_doctor::{Event, Finding, Rds, Side, WalRate, for_people};
 use pgstream_postgres::Server;
 
 use crate::failure::Failure;
@@ -19,42 +20,76 @@ const GIB: f64 = 1_073_741_824.0;
 /// Variables that send calls of the RDS API elsewhere, as to a simulator: then names of hosts prove nothing.
 const ENDPOINTS: [&str; 2] = ["AWS_ENDPOINT_URL_RDS", "AWS_ENDPOINT_URL"];
 
+/// What the API knows of a server.
+#[derive(Default)]
+pub struct Known {
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// What happened lately, where that was asked for.
+    pub events: Vec<Event>,
+}
+
+/// What is asked of a server.
+#[derive(Clone, Copy)]
+pub struct Question {
+    /// It must be able to decode WAL.
+    pub needs_logical: bool,
+    /// How fast the source writes WAL.
+    pub wal_rate: Option<WalRate>,
+    /// What happened lately is asked for.
+    pub events: bool,
+}
+
 /// Asks the API about a server that is a database of RDS; `None` when it is none.
-pub async fn findings(
-    side: Side,
-    server: &Server,
-    source: &Server,
-    needs_logical: bool,
-    rate: Option<WalRate>,
-) -> Option<Vec<Finding>> {
+pub async fn ask(side: Side, server: &Server, source: &Server, question: Question) -> Option<Known> {
     let (host, port) = server.dsn().host_names().next()?;
     let simulated = ENDPOINTS.iter().any(|name| std::env::var_os(name).is_some());
     if !(is_rds(host) || simulated && is_loopback(host)) {
         return None;
     }
-    match Box::pin(ask(side, server, source, host, port)).await {
-        Ok((plan, needed)) => {
-            let mut findings = judge(side, &plan, needed, needs_logical);
-            findings.extend(rate.filter(|_| side == Side::Source).and_then(|rate| room_for_wal(&plan, rate)));
-            Some(findings)
+    match Box::pin(plan(side, server, source, host, port)).await {
+        Ok(Planned { database, plan, needed }) => {
+            let mut known = Known { findings: judge(side, &plan, needed, question.needs_logical), ..Known::default() };
+            let rate = question.wal_rate.filter(|_| side == Side::Source);
+            known.findings.extend(rate.and_then(|rate| room_for_wal(&plan, rate)));
+            if question.events {
+                match Box::pin(database.events(&plan.inspection)).await {
+                    Ok(events) => known.events = events.into_iter().map(|event| told(side, event)).collect(),
+                    Err(error) => {
+                        known.findings.push(not_asked(side, "events were not read", &Failure::Provision(error)))
+                    }
+                }
+            }
+            Some(known)
         }
         // A server beside the simulator that the simulator does not have.
         Err(Failure::Provision(provision::Error::NotFound { .. })) if !is_rds(host) => None,
         Err(error) => {
-            let fix = miette::Diagnostic::help(&error).map(|help| help.to_string()).unwrap_or_default();
-            Some(vec![Rds::Api.finding(side, format!("the RDS API was not asked: {error}"), fix)])
+            Some(Known { findings: vec![not_asked(side, "the RDS API was not asked", &error)], ..Known::default() })
         }
     }
 }
 
-/// The plan of `provision`, and how many bytes will be copied there.
-async fn ask(
-    side: Side,
-    server: &Server,
-    source: &Server,
-    host: &str,
-    port: u16,
-) -> Result<(Plan, Option<i64>), Failure> {
+fn not_asked(side: Side, what: &str, error: &Failure) -> Finding {
+    let fix = miette::Diagnostic::help(error).map(|help| help.to_string()).unwrap_or_default();
+    Rds::Api.finding(side, format!("{what}: {error}"), fix)
+}
+
+fn told(side: Side, event: PastEvent) -> Event {
+    let PastEvent { at, source, categories, message } = event;
+    let minutes_ago = Timestamp::now().duration_since(at).as_mins();
+    Event { side, at: at.to_string(), minutes_ago, source, categories, message }
+}
+
+/// A database, and what `provision` would do with it.
+struct Planned {
+    database: Database,
+    plan: Plan,
+    /// How many bytes will be copied there.
+    needed: Option<i64>,
+}
+
+async fn plan(side: Side, server: &Server, source: &Server, host: &str, port: u16) -> Result<Planned, Failure> {
     let named = Named::endpoint(host, Some(port))?;
     let aws = Box::pin(Aws::load(&Settings { region: named.region.clone(), profile: None })).await?;
     Box::pin(aws.check_credentials()).await?;
@@ -67,7 +102,8 @@ async fn ask(
     let database = Database::new(&aws, named, end).with_server(Some(server.clone())).with_needs(needs);
     // Free storage is compared with what comes: the copy, or WAL that is kept for its stream.
     let database = database.with_metrics(&aws);
-    Ok((Box::pin(database.plan(Direction::Forth)).await?, needed))
+    let plan = Box::pin(database.plan(Direction::Forth)).await?;
+    Ok(Planned { database, plan, needed })
 }
 
 fn judge(side: Side, plan: &Plan, needed: Option<i64>, needs_logical: bool) -> Vec<Finding> {

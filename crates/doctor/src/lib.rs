@@ -4,7 +4,7 @@
 //!  source ─┐                      ┌─ a query that lists what is wrong
 //!  target ─┼─> catalogue of checks┼─ a comparison of both sides         ──> Report { findings }
 //!  URLs   ─┤                      └─ a statement tried and rolled back
-//!  RDS API ┘
+//!  RDS API ┘        events of the last day ─> what explains what is wrong now
 //!
 //!  error text, log ──> explain()  ─┐
 //!  a failure       ──> diagnose() ─┴─> Diagnosis { cause, fix, docs }
@@ -16,6 +16,7 @@
 mod catalogue;
 mod check;
 mod endpoint;
+mod events;
 mod explain;
 mod fix;
 mod live;
@@ -29,6 +30,7 @@ mod run;
 mod wal;
 
 pub use check::{Category, Severity, Side};
+pub use events::Event;
 pub use explain::{Diagnosis, diagnose, diagnoses, explain};
 pub use fix::{Applied, Fix, apply, fixes};
 pub use live::{Examination, examine};

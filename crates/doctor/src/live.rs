@@ -4,7 +4,8 @@
 //!  check()   ── what would be in the way of it ──────────┐
 //!  status()  ── slot, publication, history, progress ────┼─> Examination { status, findings }, worst first
 //!  sessions  ── ours that wait for a lock, and for whom ─┤
-//!  last error of a running replicator, diagnosed ────────┘
+//!  last error of a running replicator, diagnosed ────────┤
+//!  events of RDS in the last day ── hear() ──────────────┘
 //! ```
 //!
 //! It changes nothing, and can be asked while the pipeline runs.
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use crate::{
     check::{Category, Severity, Side},
+    events::{Event, explaining},
     explain::diagnose,
     plan::Plan,
     report::{Finding, Instance, Report},
@@ -37,6 +39,17 @@ pub struct Examination {
     /// What is wrong, and how many checks were made.
     #[serde(flatten)]
     pub report: Report,
+    /// What RDS tells of the last day, newest first; none of servers elsewhere.
+    pub events: Vec<Event>,
+}
+
+impl Examination {
+    /// Adds what RDS tells of one side, newest first, and what it explains.
+    pub fn hear(&mut self, events: Vec<Event>) {
+        self.report.findings.extend(explaining(&events));
+        self.report.sort();
+        self.events.extend(events);
+    }
 }
 
 /// Looks at both servers, and at what a running replicator said last.
@@ -83,7 +96,7 @@ pub async fn examine(plan: &Plan, source: &Server, target: Option<&Server>, last
         report.findings.extend(of_status(status, &report.findings));
     }
     report.sort();
-    Examination { status, report }
+    Examination { status, report, events: Vec::new() }
 }
 
 /// Findings of `status` that the checks do not have under their own code, and a pipeline that nobody runs.

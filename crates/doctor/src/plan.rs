@@ -2,7 +2,7 @@
 
 use pgstream_config::{
     pattern::TableFilter,
-    pipeline::{Mode, Pipeline, RolesMode, SnapshotMode, Target},
+    pipeline::{Mode, ObjectType, Pipeline, RolesMode, SnapshotMode, Target},
 };
 use pgstream_engine::source;
 use pgstream_postgres::{Server, quote_literal};
@@ -52,6 +52,11 @@ impl Plan {
 
     pub(crate) fn copies_schema(&self) -> bool {
         self.copies() && self.pipeline.snapshot.mode != SnapshotMode::Data
+    }
+
+    /// Whether objects of this type are copied.
+    pub(crate) fn copies_type(&self, of: ObjectType) -> bool {
+        self.copies_schema() && self.pipeline.snapshot.schema.object_types.contains(of)
     }
 
     pub(crate) fn creates_database(&self) -> bool {

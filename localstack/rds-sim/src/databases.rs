@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::SignedDuration;
+
 use crate::{
     describe::empty,
     error::Refusal,
@@ -25,7 +27,7 @@ impl World {
             "DescribeDBEngineVersions" => self.state().describe_versions(call),
             "DescribeBlueGreenDeployments" => self.state().describe_blue_green(call),
             "DescribePendingMaintenanceActions" => self.state().describe_maintenance(call),
-            "DescribeEvents" => Ok(empty("Events")),
+            "DescribeEvents" => self.state().describe_events(call),
             "DescribeDBProxies" => Ok(empty("DBProxies")),
             "GetMetricStatistics" => self.state().free_storage(call),
             "ModifyDBInstance" => self.state().modify(call, Kind::Instance),
@@ -86,6 +88,9 @@ impl World {
             return state.one_instance(&id);
         }
         self.begin_reboot(&mut state, &key, || Refusal::instance_missing(&id), "InvalidDBInstanceState")?;
+        if call.flag("ForceFailover") {
+            state.server_event(&key, "failover", "Multi-AZ instance failover started.");
+        }
         state.one_instance(&id)
     }
 
@@ -125,11 +130,13 @@ impl World {
         tokio::spawn(async move {
             tokio::time::sleep(world.pause).await;
             world.set(&id, |own| own.status = Status::Rebooting);
+            world.state().server_event(&id, "availability", "DB instance shutdown");
             if world.faults.states().reboot_never_ends {
                 return;
             }
             server.write(&values);
             let started = server.restart().await;
+            world.state().server_event(&id, "availability", "DB instance restarted");
             tokio::time::sleep(world.pause).await;
             world.set(&id, |own| {
                 own.status = if started.is_ok() { Status::Available } else { Status::Incompatible };
@@ -181,9 +188,12 @@ impl State {
             return Err(Refusal::new(400, code, format!("{id} is not in the available state.")));
         }
         if let Some(group) = call.get(parameter).map(str::to_lowercase).filter(|group| *group != own.group) {
-            own.group = group;
+            own.group.clone_from(&group);
             own.apply = Apply::Attaching(Instant::now());
+            let message = format!("Updated to use a DBParameterGroup {group}");
+            self.past_event(&id, SignedDuration::ZERO, "configuration change", &message);
         }
+        let own = self.attachment(&id).ok_or_else(missing)?;
         if call.flag("ApplyImmediately") {
             // All that was waiting for the maintenance window, too.
             own.pending.clear();

@@ -254,7 +254,7 @@ pub(crate) fn empty(list: &str) -> Xml {
     xml
 }
 
-fn paged(call: &Call, all: Vec<Xml>, list: &str, item: &str) -> Result<Xml, Refusal> {
+pub(crate) fn paged(call: &Call, all: Vec<Xml>, list: &str, item: &str) -> Result<Xml, Refusal> {
     let (page, marker) = call.page(all)?;
     let mut xml = Xml::default();
     xml.list(list, item, page, Xml::append);

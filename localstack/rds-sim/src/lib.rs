@@ -11,6 +11,7 @@ mod catalog;
 mod databases;
 mod describe;
 mod error;
+mod events;
 mod faults;
 mod groups;
 mod http;
@@ -155,6 +156,11 @@ impl Simulator {
     /// Maintenance that waits for its window.
     pub fn add_maintenance(&self, id: &str, action: &str, description: &str) {
         self.world.add_maintenance(id, action, description);
+    }
+
+    /// Something that happened to it so long ago; categories are those of RDS, such as `low storage`.
+    pub fn add_event(&self, id: &str, ago: Duration, category: &str, message: &str) {
+        self.world.add_event(id, ago, category, message);
     }
 
     /// Maintenance was made, and the blue/green deployment deleted.

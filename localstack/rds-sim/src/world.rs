@@ -6,12 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::SignedDuration;
 use pgstream_testkit::Error;
 
 use crate::{
     Database,
     catalog::{self, Definition},
     error::Refusal,
+    events::Event,
     faults::Faults,
     groups::{self, Group, Kind},
     iam::{self, Policy},
@@ -115,6 +117,7 @@ pub(crate) struct State {
     calls: Vec<Call>,
     pub(crate) blue_green: Vec<BlueGreen>,
     pub(crate) maintenance: Vec<Maintenance>,
+    pub(crate) events: Vec<Event>,
 }
 
 /// A blue/green deployment.
@@ -231,6 +234,10 @@ impl World {
         let mut state = self.state();
         let (resource, action, description) = (state.arn(id), action.to_owned(), description.to_owned());
         state.maintenance.push(Maintenance { resource, action, description });
+    }
+
+    pub(crate) fn add_event(&self, id: &str, ago: Duration, category: &str, message: &str) {
+        self.state().past_event(id, SignedDuration::try_from(ago).unwrap_or(SignedDuration::MAX), category, message);
     }
 
     pub(crate) fn nothing_is_due(&self, id: &str) {

@@ -7,7 +7,7 @@ use aws_sdk_rds::{
     Client,
     config::{BehaviorVersion, Credentials, Region, retry::RetryConfig, timeout::TimeoutConfig},
     error::{DisplayErrorContext, ProvideErrorMetadata},
-    types::{ApplyMethod, Parameter, Tag},
+    types::{ApplyMethod, Event, Parameter, SourceType, Tag},
 };
 use rds_sim::{Cluster, Database, Fault, Instance, Options, Policy, Simulator};
 
@@ -280,4 +280,31 @@ async fn faults_come_as_they_were_ordered() {
     until(&client, "shop", "rebooting", "in-sync").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(instance_status(&client, "shop").await.0, "rebooting");
+}
+
+#[tokio::test]
+async fn what_happens_is_told_of_the_database_that_it_happened_to() {
+    let (simulator, client) = simulator().await;
+    simulator.create_instance(Instance::new("shop").multi_az()).await.unwrap();
+    simulator.declare_instance(Instance::new("other"));
+    simulator.add_event("shop", Duration::from_secs(2 * 3600), "low storage", "It was low");
+    client.reboot_db_instance().db_instance_identifier("shop").force_failover(true).send().await.unwrap();
+    until(&client, "shop", "rebooting", "in-sync").await;
+    until(&client, "shop", "available", "in-sync").await;
+    let events = async |id: &str, minutes| {
+        let asked = client.describe_events().source_type(SourceType::DbInstance).source_identifier(id);
+        let found = asked.duration(minutes).send().await.unwrap();
+        let text = |event: &Event| format!("{}: {}", event.event_categories()[0], event.message().unwrap());
+        found.events().iter().map(text).collect::<Vec<_>>()
+    };
+    let last_hour = [
+        "failover: Multi-AZ instance failover started.",
+        "availability: DB instance shutdown",
+        "availability: DB instance restarted",
+    ];
+    assert_eq!(events("shop", 60).await, last_hour);
+    assert_eq!(events("shop", 180).await.len(), 4);
+    assert_eq!(events("other", 60).await, [""; 0]);
+    let unclear = client.describe_events().source_identifier("shop").send().await;
+    assert_eq!(code(unclear), "InvalidParameterCombination");
 }

@@ -77,10 +77,29 @@ const PROVEN_ELSEWHERE: &[(&str, &[&str])] = &[
     ),
     ("a_token_that_is_not_accepted_says_what_has_to_be_set", &["iam_token"]),
     ("a_copy_onto_a_full_disk_goes_on_when_there_is_room", &["disk_full"]),
+    (
+        ANSWERS,
+        &[
+            "aws_access_denied",
+            "aws_throttled",
+            "aws_clock",
+            "aws_credentials_expired",
+            "aws_credentials_invalid",
+            "aws_database_missing",
+            "aws_group_missing",
+            "aws_wrong_state",
+            "aws_group_in_use",
+            "aws_default_group",
+            "aws_static_parameter",
+            "aws_parameter_fixed",
+            "aws_group_family",
+        ],
+    ),
 ];
 
 /// What no server here says, and why.
 const CANNOT_BE_MADE_HERE: &[(&str, &str)] = &[
+    ("aws_group_quota", "the simulator has no quotas"),
     ("extension_not_allowed", "only servers of RDS have rds.allowed_extensions"),
     (
         "plugin",
@@ -96,6 +115,10 @@ const CANNOT_BE_MADE_HERE: &[(&str, &str)] = &[
 const NO_ROW: &[(&str, &str)] = &[
     ("aws.parameters", "all: a_database_on_its_default_group_is_named_provisioned_as_printed_and_fine"),
     ("resources.client_tools", "all: client_tools_that_are_too_old_are_named"),
+    (
+        "replication.standby_slots",
+        "all: a_standby_that_the_stream_waits_for_and_that_is_gone_is_named_and_mended; the stream stands still, it does not fail",
+    ),
     ("access.copied_owner", "its fix is done as printed by the row of access.createrole, which hides its failure"),
     ("aws.status", "named until it is over: no command mends a full disk of the simulator"),
     ("aws.unfit", "named, and provision refuses: its fix is prose for a person"),
@@ -109,6 +132,102 @@ const NO_ROW: &[(&str, &str)] = &[
     ("schema.type_missing", "named until it is there: which command fails depends on the column"),
     ("replication.plugin_allowed", "the pinned servers do not have the setting"),
 ];
+
+/// How a diagnosis is proven from the obstacle to the command that succeeds after the fix.
+enum Proof {
+    /// By the row of the table that has this check, whose command ends with this diagnosis.
+    Row(&'static str),
+    /// By the row of this check: the command finds it before the server says it, and ends with a code of its own.
+    Before(&'static str),
+    /// By this test.
+    Test(&'static str),
+    /// Only a part is: the test that has it, and what is missing.
+    Part(&'static str, &'static str),
+    /// Why none of it is.
+    No(&'static str),
+}
+
+use Proof::{Before, No, Part, Row, Test};
+
+/// All diagnoses, in the order of their catalogue.
+const DIAGNOSES: &[(&str, Proof)] = &[
+    ("pg_authid", Row("access.pg_authid")),
+    ("session_replication_role", Row("access.session_replication_role")),
+    ("rds_logical_replication", Part(SAID, "no command of this program sets it by SQL")),
+    ("wal_level", Before("source::wal_level")),
+    ("event_trigger", Row("access.copied_event_trigger")),
+    ("create_role", Row("access.createrole")),
+    ("create_database", Row("access.createdb")),
+    ("schema_public", Row("access.owner_create")),
+    ("permission_schema", Row("access.usage")),
+    ("permission_database", Row("access.create_on_database")),
+    ("permission_relation", Row("access.select")),
+    ("row_security", Row("access.row_security")),
+    ("not_owner", Row("access.database_owner")),
+    ("member_of_role", Row("access.owner_membership")),
+    ("extension_not_allowed", No("only servers of RDS have rds.allowed_extensions")),
+    ("extension_permission", Row("access.create_extension")),
+    ("extension_missing", Part("an_extension_that_the_target_lacks_is_named_and_left_out", "installing it is not SQL")),
+    ("no_free_slot", Before("source::no_free_slot")),
+    ("no_free_sender", Row("replication.free_sender")),
+    ("slot_active", Test("a_slot_that_another_replicator_reads_is_free_when_that_one_ends")),
+    ("slot_lost", Test("a_slot_whose_wal_was_removed_while_the_target_was_locked_is_lost_and_said_so")),
+    ("slot_missing", Test("a_slot_that_is_dropped_while_it_is_read_ends_the_run")),
+    ("slot_exists", Part(SAID, "init takes a slot that is there, or refuses it by its own name first")),
+    ("slot_other_database", Test("a_slot_of_another_plugin_or_database_is_not_followed")),
+    ("slot_physical", Part(SAID, "init and run refuse it by its own name first")),
+    ("publication_missing", Test("a_publication_that_was_dropped_is_made_again")),
+    ("replica_identity", Before("source::replica_identity")),
+    ("plugin", No("the pinned servers are older than output_plugin_libraries")),
+    ("replication_permission", Row("source::replication_privilege")),
+    ("tls_required", Test(WAYS)),
+    ("no_hba_entry", Test(WAYS)),
+    ("iam_token", Test("a_token_that_is_not_accepted_says_what_has_to_be_set")),
+    ("password", Test(WAYS)),
+    ("too_many_connections", Test(WAYS)),
+    ("certificate", Test(WAYS)),
+    ("read_only_node", Row("connectivity.target_read_only")),
+    ("proxy", Test("a_pooler_is_named_by_its_port_and_by_what_it_refuses")),
+    ("pg_dump_version", No("there is one version of the client tools here, the newest")),
+    ("wal_sender_timeout", Test("slots_of_new_servers_are_explained")),
+    ("disk_full", Test("a_copy_onto_a_full_disk_goes_on_when_there_is_room")),
+    ("pending_reboot", Test("a_database_on_its_default_group_is_named_provisioned_as_printed_and_fine")),
+    ("aws_access_denied", Test("a_denied_call_names_who_what_and_the_policy_line")),
+    ("aws_throttled", Part(ANSWERS, "passes by itself: a_short_failure_is_outlasted_and_a_long_one_is_named")),
+    (
+        "aws_clock",
+        Part(ANSWERS, "the clock of this machine is not ours to set: credentials_clocks_and_keys_are_told_apart"),
+    ),
+    ("aws_credentials_expired", Test("credentials_that_expire_on_the_way_leave_the_rest_for_the_next_run")),
+    (
+        "aws_credentials_invalid",
+        Part(ANSWERS, "its fix are other credentials: credentials_clocks_and_keys_are_told_apart"),
+    ),
+    ("aws_database_missing", Part(ANSWERS, "its fix is another name")),
+    ("aws_group_missing", Part(ANSWERS, "provision looks for the group before it uses it")),
+    ("aws_wrong_state", Test("a_database_that_does_not_become_available_by_itself_is_not_waited_for")),
+    ("aws_group_in_use", Part(ANSWERS, "provision detaches a group before it deletes it")),
+    ("aws_group_quota", No("the simulator has no quotas")),
+    ("aws_default_group", Part(ANSWERS, "provision copies what it may not change")),
+    ("aws_static_parameter", Part(ANSWERS, "provision asks for pending-reboot")),
+    ("aws_parameter_fixed", Part(ANSWERS, "provision asks what may be set first")),
+    ("aws_group_family", Part(ANSWERS, "provision makes groups of the right family")),
+    ("starting", Test(WAYS)),
+    ("database_missing", Test(WAYS)),
+    ("role_missing", Row("access.owner_missing")),
+    ("host_unknown", Test(WAYS)),
+    ("unreachable", Test(WAYS)),
+    ("permission", Part(SAID, "what is particular has a diagnosis of its own")),
+];
+
+/// What servers really say is explained; no command fails with it.
+const SAID: &str = "errors_that_a_server_really_says_are_explained_by_code_and_by_text";
+
+/// What the API really answers is explained; no command fails with it.
+const ANSWERS: &str = "what_the_rds_api_answers_is_explained";
+
+/// All steps, one way after the other.
+const WAYS: &str = "ways_to_new_servers_are_named_and_mended";
 
 /// How rows of the table begin.
 const ROWS: [&str; 4] = ["Obstacle::new(", "snapshot(", "init(", "run("];
@@ -162,6 +281,36 @@ fn every_check_and_every_diagnosis_is_proven_by_an_obstacle() {
     }
     wrong.extend(elsewhere.iter().filter(|id| !ids.contains(**id)).map(|id| format!("{id} is in no catalogue")));
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_diagnosis_is_proven_from_the_obstacle_to_the_success_or_it_is_said_what_is_missing() {
+    let page = fs::read_to_string(repository().join("docs/troubleshooting.md")).unwrap();
+    let (_, generated) = page.split_once("<!-- generated -->").unwrap();
+    let catalogue: Vec<&str> = generated.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    let listed: Vec<&str> = DIAGNOSES.iter().map(|(id, _)| *id).collect();
+    assert_eq!(listed, catalogue);
+
+    let tests = sources("tests/e2e") + &sources("tests/e2e/obstacles");
+    let rows: String = sources("tests/e2e/obstacles").split_whitespace().collect();
+    let mut wrong = Vec::new();
+    for (id, proof) in DIAGNOSES {
+        let holds = match proof {
+            // Whatever stands between is the command.
+            Row(check) => ROWS.iter().any(|begin| {
+                let row = rows.split(&format!("{begin}\"{check}\",")).nth(1);
+                row.and_then(|row| row.split("Mend::").next()).is_some_and(|row| row.contains(&format!("\"{id}\",")))
+            }),
+            Before(check) => ROWS.iter().any(|begin| rows.contains(&format!("{begin}\"{check}\","))),
+            Test(test) => tests.contains(&format!("fn {test}(")),
+            Part(test, missing) => !missing.is_empty() && tests.contains(&format!("fn {test}(")),
+            No(why) => !why.is_empty(),
+        };
+        if !holds {
+            wrong.push(*id);
+        }
+    }
+    assert!(wrong.is_empty(), "no proof: {wrong:?}");
 }
 
 #[test]

@@ -96,6 +96,19 @@ fn of_creating() -> Vec<Obstacle> {
             .target("ALTER ROLE writer SET default_transaction_read_only = on")
             .set("source.postgres.retry_policy", serde_json::json!({ "disable_retries": true }))
             .set("target.postgres.retry_policy", serde_json::json!({ "disable_retries": true })),
+        snapshot("access.create_extension", "extension_permission", Mend::Printed).source("CREATE EXTENSION file_fdw"),
+        snapshot(
+            "access.copied_event_trigger",
+            "event_trigger",
+            Mend::Configure(
+                "source.postgres.snapshot.schema.pgdump_pgrestore.exclude_object_types",
+                serde_json::json!(["event_triggers"]),
+            ),
+        )
+        .source(
+            "CREATE FUNCTION look() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; ALTER FUNCTION look OWNER TO owner_of_all;
+             CREATE EVENT TRIGGER look ON ddl_command_end EXECUTE FUNCTION look()",
+        ),
         snapshot("access.pg_authid", "pg_authid", Mend::Configure(roles, "no_passwords".into()))
             .target("ALTER ROLE writer CREATEROLE")
             .set(roles, "enabled"),

@@ -63,6 +63,31 @@ async fn settings_that_bite_later_are_named_and_mended() {
     assert_eq!(pipeline.here().await.text("SHOW wal_sender_timeout").await.as_deref(), Some("1min"));
 }
 
+/// A standby that is gone holds the stream up without a word.
+#[tokio::test]
+async fn a_standby_that_the_stream_waits_for_and_that_is_gone_is_named_and_mended() {
+    for major in [17, 18] {
+        let source = Cluster::builder().major(major).setting("synchronized_standby_slots", "gone");
+        let (source, target) = pgstream_testkit::pair_with(source, Cluster::builder()).await;
+        let pipeline = prepared(source, target).await;
+        let id = "replication.standby_slots";
+        pipeline.pgstream(&["init", "--failover"]).await.ok();
+        pipeline.here().await.batch("INSERT INTO t VALUES (1)").await;
+        let mut run = pipeline.run();
+        let there = pipeline.there().await;
+        there.wait_until("SELECT to_regclass('public.t') IS NOT NULL", "t").await;
+        pipeline.here().await.batch("INSERT INTO t VALUES (2)").await;
+        let before = pipeline.pgstream(&["check", "--json"]).await.ends(1);
+        assert!(found(&before).contains(&id.to_owned()), "{before:?}");
+        assert_ne!(there.text("SELECT max(a)::text FROM t").await.as_deref(), Some("2"), "the server waits");
+        run_printed(&pipeline, &before, id).await;
+        pipeline.caught_up(&mut run).await;
+        let after = pipeline.pgstream(&["check", "--json"]).await;
+        assert!(!found(&after).contains(&id.to_owned()), "{after:?}");
+        run.stop().await.ok();
+    }
+}
+
 /// The rate is measured: the setting alone is in nobody's way.
 #[tokio::test]
 async fn wal_that_outgrows_what_a_slot_may_keep_within_a_day_is_named_and_mended() {

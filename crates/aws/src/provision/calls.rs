@@ -8,8 +8,8 @@ use aws_sdk_rds::{
     config::{http::HttpResponse, retry::RetryConfig},
     error::{ProvideErrorMetadata, SdkError},
     types::{
-        ApplyMethod, BlueGreenDeployment, DbCluster, DbEngineVersion, DbInstance, Parameter as SdkParameter,
-        ResourcePendingMaintenanceActions, Tag,
+        ApplyMethod, BlueGreenDeployment, DbCluster, DbEngineVersion, DbInstance, Event, Parameter as SdkParameter,
+        ResourcePendingMaintenanceActions, SourceType, Tag,
     },
 };
 
@@ -101,6 +101,12 @@ impl Api {
         let actions =
             due.into_iter().flat_map(|resource| resource.pending_maintenance_action_details.unwrap_or_default());
         Ok(actions.filter_map(|action| action.description.or(action.action)).collect())
+    }
+
+    /// What happened to an instance or a cluster in the last minutes.
+    pub(super) async fn events(&self, kind: SourceType, id: &str, minutes: i32) -> Result<Vec<Event>, Error> {
+        let request = self.client.describe_events().source_type(kind).source_identifier(id).duration(minutes);
+        result(Call::rds("DescribeEvents"), request.into_paginator().items().send().collect().await)
     }
 
     /// The tags of a parameter group, when there is one of this name.

@@ -12,6 +12,7 @@ mod apply;
 mod blockers;
 mod calls;
 mod error;
+mod events;
 mod inspect;
 mod locate;
 mod model;
@@ -24,6 +25,7 @@ mod sql;
 pub use apply::{Direction, Event, Limits, Outcome};
 pub use blockers::Blocker;
 pub use error::{BlockerError, Error};
+pub use events::PastEvent;
 pub use inspect::{Database, State};
 pub use locate::Named;
 pub use model::{

@@ -3,6 +3,7 @@
 //! ```text
 //!  ministack  Secrets Manager:  shop/source     host, port, database, user, password
 //!                               shop-new/master  user and password, as RDS manages them
+//!                               shop/target      the same, with host, port and database
 //!  rds-sim    RDS:              shop             PostgreSQL 16 on the default parameter group, wal_level = replica
 //!                               shop-new         PostgreSQL 18
 //! ```
@@ -22,7 +23,7 @@ const TARGET_MAJOR: u32 = 18;
 
 /// The account; its servers end with it.
 pub struct Account {
-    emulator: Emulator,
+    pub emulator: Emulator,
     simulator: Simulator,
     pub source: Database,
     pub target: Database,
@@ -46,21 +47,38 @@ impl Account {
     }
 
     /// Puts the logins where RDS and its users keep them.
-    pub async fn store_secrets(&self) -> Result<(), String> {
+    pub async fn store_secrets(&self) -> Result<Logins, String> {
         let source = json!({
             "engine": "postgres", "host": "127.0.0.1", "port": self.source.port(), "dbname": DATABASE,
             "username": self.source.user(), "password": self.source.password(),
         });
-        let target = json!({ "username": self.target.user(), "password": self.target.password() });
-        self.store("shop/source", &source).await?;
-        self.store("shop-new/master", &target).await
+        let master = json!({ "username": self.target.user(), "password": self.target.password() });
+        let target = json!({
+            "engine": "postgres", "host": "127.0.0.1", "port": self.target.port(), "dbname": DATABASE,
+            "username": self.target.user(), "password": self.target.password(),
+        });
+        self.store("shop-new/master", &master).await?;
+        Ok(Logins {
+            source: self.store("shop/source", &source).await?,
+            target: self.store("shop/target", &target).await?,
+        })
     }
 
-    async fn store(&self, name: &str, login: &Value) -> Result<(), String> {
-        let body = json!({ "Name": name, "SecretString": login.to_string() });
-        match self.emulator.secrets("CreateSecret", &body.to_string()).await {
-            (200, _) => Ok(()),
-            (status, answer) => Err(format!("Secrets Manager does not take {name}: {status} {answer}")),
+    /// The ARN of a secret that is made with this login.
+    async fn store(&self, name: &str, login: &Value) -> Result<String, String> {
+        let made = self.call(
+            "secretsmanager",
+            "secretsmanager.CreateSecret",
+            json!({ "Name": name, "SecretString": login.to_string() }),
+        );
+        Ok(made.await?["ARN"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Calls an action of a service that takes JSON.
+    pub async fn call(&self, service: &str, target: &str, body: Value) -> Result<Value, String> {
+        match self.emulator.json(service, target, &body.to_string()).await {
+            (200, answer) => Ok(serde_json::from_str(&answer).unwrap_or_default()),
+            (status, answer) => Err(format!("{target}: {status} {answer}")),
         }
     }
 
@@ -87,4 +105,10 @@ impl Account {
         std::fs::write(&file, include_str!("shop.yaml")).map_err(|e| format!("{}: {e}", file.display()))?;
         Shell::new(directory, self.environment())
     }
+}
+
+/// The ARNs of the secrets that tasks and Lambda read.
+pub struct Logins {
+    pub source: String,
+    pub target: String,
 }

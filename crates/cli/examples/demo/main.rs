@@ -1,18 +1,21 @@
-//! The whole story on one machine: two databases on RDS, provisioned, copied and followed under load, through a crash, to
-//! the proof that both are equal.
+//! The whole story on one machine: two databases on RDS, provisioned, copied and followed under load, through a crash at
+//! which an alarm rings, to the proof that both are equal; then the state machine takes over, and the alarm goes silent.
 //!
 //! ```text
 //!  demo ──> account: ministack (Secrets Manager), rds-sim (RDS) ──> PostgreSQL 16 `shop`, PostgreSQL 18 `shop-new`
-//!   └─────> pgstream-aws check, provision, init, run, status, as a user would type them
+//!   ├─────> pgstream-aws check, provision, init, run, status, monitor, as a user would type them
+//!   └─────> stack: infra/stack.yaml in ministack ── Lambda, metrics, alarm, state machine ──> fargate: its tasks
 //! ```
 //! Whatever ends it (its end, Ctrl-C, an error, a panic) ends everything that it started.
 //! Run it with `make demo`; `make demo KEEP=1` leaves everything running.
 
 mod account;
+mod fargate;
 mod load;
 mod page;
 mod pgstream;
 mod proof;
+mod stack;
 mod story;
 mod watch;
 

@@ -76,9 +76,19 @@ impl Shell {
     pub fn replicate(&self) -> Result<Replicator, String> {
         let line = "run -c shop.yaml";
         page::typed(&format!("pgstream-aws {line} 2>>run.log &"));
-        let log = self.log();
+        self.start(self.command(&format!("{line} --no-color"))?, "run.log")
+    }
+
+    /// A task of Fargate: what its definition says, and nothing that was typed here.
+    pub fn task(&self, command: &str, variables: Vec<(String, String)>) -> Result<Replicator, String> {
+        let mut task = self.command(command)?;
+        task.envs(variables);
+        self.start(task, "tasks.log")
+    }
+
+    fn start(&self, mut command: Command, log: &str) -> Result<Replicator, String> {
+        let log = self.file(log);
         let output = fs::OpenOptions::new().append(true).create(true).open(&log).map_err(|e| e.to_string())?;
-        let mut command = self.command(&format!("{line} --no-color"))?;
         // Ctrl-C is for the demo, which ends it as it should be ended.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output).process_group(0);
         let child = command.spawn().map_err(|e| e.to_string())?;
@@ -89,11 +99,6 @@ impl Shell {
     /// A file beside the configuration.
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.join(name)
-    }
-
-    /// The log of `run`.
-    pub fn log(&self) -> PathBuf {
-        self.file("run.log")
     }
 }
 
@@ -136,7 +141,7 @@ pub fn binary() -> Result<PathBuf, String> {
     binary.filter(|path| path.exists()).ok_or_else(|| "pgstream-aws is not built: run `make demo`".to_owned())
 }
 
-/// A running `pgstream-aws run`; killed when dropped.
+/// A running `pgstream-aws`, most often `run`; killed when dropped.
 pub struct Replicator {
     _lifeline: Child,
     child: Child,
@@ -161,6 +166,20 @@ impl Replicator {
             None => Ok(()),
             Some(status) => Err(self.ended(status)),
         }
+    }
+
+    /// Whether it has done what it was started for; an error when it failed.
+    pub fn is_done(&mut self) -> Result<bool, String> {
+        match self.child.try_wait().map_err(|e| e.to_string())? {
+            None => Ok(false),
+            Some(status) if status.success() => Ok(true),
+            Some(status) => Err(self.ended(status)),
+        }
+    }
+
+    /// Where it writes its log.
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// Asks it to end (SIGTERM) and waits.

@@ -34,13 +34,14 @@ pub struct Times {
     pub streamed: u64,
     pub recovery: Duration,
     pub catch_up: Duration,
+    pub alarm: Duration,
     pub total: Duration,
 }
 
 impl Times {
     /// The end of the story.
     pub fn summary(&self) {
-        let Self { rows, provision, copy, streamed, recovery, catch_up, total } = self;
+        let Self { rows, provision, copy, streamed, recovery, catch_up, alarm, total } = self;
         let rate = *rows as f64 / copy.as_secs_f64();
         chapter("Summary");
         say(&format!("provisioned  in {provision:.1?}, with one restart of the server"));
@@ -48,6 +49,9 @@ impl Times {
         say(&format!("followed     {streamed} transactions of customers, from PostgreSQL 16 to 18"));
         say(&format!("recovered    in {recovery:.1?} from kill -9, with customers writing"));
         say(&format!("caught up    {catch_up:.1?} after the last customer left; every table equal"));
+        say(&format!(
+            "alarm        rang at the crash, and fell silent {alarm:.0?} later; the state machine runs the stream"
+        ));
         say(&format!("in all       {total:.1?}"));
     }
 }

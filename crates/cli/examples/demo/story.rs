@@ -10,11 +10,12 @@ use pgstream_testkit::{Binaries, assert_sequences_not_behind, digest};
 use tempfile::TempDir;
 
 use crate::{
-    account::{Account, DATABASE},
+    account::{Account, DATABASE, Logins},
     load::Load,
     page::{chapter, say, typed},
     pgstream::{Replicator, Shell, binary},
     proof::{Times, compare},
+    stack::Stack,
     watch::Watch,
 };
 
@@ -35,7 +36,7 @@ pub struct Running {
 pub async fn tell() -> Result<Running, String> {
     let (started, mut times) = (Instant::now(), Times::default());
     let directory = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let account = open(&mut times).await?;
+    let (account, logins) = open(&mut times).await?;
     let shell = account.shell(directory.path())?;
 
     chapter("What is in the way");
@@ -45,24 +46,45 @@ pub async fn tell() -> Result<Running, String> {
 
     chapter("Prepare the source");
     shell.run("init -c shop.yaml", 0).await?;
-    let replicator = replicate(&account, &shell, &mut times).await?;
+    chapter("The infrastructure: roles, tasks, Lambda, alarms, state machine");
+    Stack::deploy(&account, &logins).await?;
+    let stack = Stack::new(&account);
+    let replicator = replicate(&account, &shell, &stack, &mut times).await?;
 
     chapter("The state of things");
     shell.run("status -c shop.yaml", 0).await?;
+    let replicator = hand_over(replicator, &shell, &stack).await?;
+
+    chapter("The slot, as the monitor sees it");
+    shell.run("monitor -c shop.yaml", 0).await?;
+    chapter("The alarm looks at the last minute: it falls silent when the crash is older");
+    times.alarm = stack.falls_silent().await?;
+    chapter("What the Lambda has published, read back from CloudWatch");
+    stack.show_metrics().await;
     times.total = started.elapsed();
     Ok(Running { replicator, shell, account, times, _directory: directory })
 }
 
-async fn open(times: &mut Times) -> Result<Account, String> {
+/// What was typed ends; the state machine starts it again, as the service of the stack.
+async fn hand_over(replicator: Replicator, shell: &Shell, stack: &Stack<'_>) -> Result<Replicator, String> {
+    chapter("From this shell to Fargate: the state machine takes over");
+    typed(&format!("kill {}", replicator.pid().unwrap_or_default()));
+    replicator.stop().await?;
+    say("it finished what it was in; the slot keeps its place");
+    stack.run_state_machine(shell).await
+}
+
+async fn open(times: &mut Times) -> Result<(Account, Logins), String> {
     chapter("An AWS account on this machine");
-    say("starting ministack (Secrets Manager), rds-sim (RDS) and two PostgreSQL servers");
+    say("starting ministack (AWS but for RDS), rds-sim (RDS) and two PostgreSQL servers");
     let account = Account::open().await?;
     let (source, target) = (account.source.cluster(), account.target.cluster());
     say(&format!("RDS      instance shop      PostgreSQL {} on port {}", source.major(), source.port()));
     say(&format!("RDS      instance shop-new  PostgreSQL {} on port {}", target.major(), target.port()));
-    account.store_secrets().await?;
+    let logins = account.store_secrets().await?;
     say("Secrets  shop/source        host, port, database, user and password");
     say("Secrets  shop-new/master    user and password, as RDS keeps those of a master user");
+    say("Secrets  shop/target        all of it, for tasks of Fargate");
     for (name, value) in account.environment() {
         typed(&format!("export {name}={value}"));
     }
@@ -81,7 +103,7 @@ async fn open(times: &mut Times) -> Result<Account, String> {
         HumanBytes(bytes),
         began.elapsed()
     ));
-    Ok(account)
+    Ok((account, logins))
 }
 
 fn show_configuration() {
@@ -101,7 +123,12 @@ async fn provision(shell: &Shell, times: &mut Times) -> Result<(), String> {
 }
 
 /// Copies, follows, is killed, comes back, and is equal.
-async fn replicate(account: &Account, shell: &Shell, times: &mut Times) -> Result<Replicator, String> {
+async fn replicate(
+    account: &Account,
+    shell: &Shell,
+    stack: &Stack<'_>,
+    times: &mut Times,
+) -> Result<Replicator, String> {
     chapter("Copy, then follow, while customers keep writing");
     let mut load = Load::start(&account.url(), CUSTOMERS).await.map_err(|e| e.to_string())?;
     let source = &account.source.cluster().client(DATABASE).await;
@@ -116,8 +143,8 @@ async fn replicate(account: &Account, shell: &Shell, times: &mut Times) -> Resul
 
     chapter("kill -9, and again");
     replicator.kill9().await?;
-    say(&format!("the replicator is gone; customers keep writing for {DOWN:?}"));
-    tokio::time::sleep(DOWN).await;
+    say("the replicator is gone; customers keep writing; the alarm on lag must ring");
+    stack.rings().await?;
     let restarted = Instant::now();
     let mut replicator = shell.replicate()?;
     watch.catch_up(&mut replicator, "it is back").await?;
@@ -157,7 +184,7 @@ impl Running {
             say(&format!("{what}: psql postgresql://{user}@127.0.0.1:{port}/{DATABASE}"));
         }
         let pid = self.replicator.pid().unwrap_or_default();
-        say(&format!("replicator: process {pid}, log {}", self.shell.log().display()));
+        say(&format!("replicator: process {pid}, log {}", self.replicator.log().display()));
         println!();
         say("pgstream-aws status");
         say(&format!("kill {pid}; pgstream-aws destroy; pgstream-aws provision rollback shop"));

@@ -1,5 +1,7 @@
 //! Checks that compare the two servers.
 
+use pgstream_config::pipeline::ObjectType;
+
 use super::user_tables;
 use crate::{
     check::{
@@ -19,6 +21,14 @@ const OWNERS: &str = concat!(
     user_tables!("'r', 'p', 'S', 'v', 'm', 'f'"),
     " WHERE pg_get_userbyid(c.relowner) NOT IN ('rdsadmin', 'rds_superuser', 'postgres')"
 );
+
+/// Whether the role is a superuser, or what RDS has instead.
+macro_rules! is_administrator {
+    () => {
+        "EXISTS (SELECT FROM pg_roles r WHERE r.rolsuper AND r.rolname = current_user
+                                           OR r.rolname = 'rds_superuser' AND pg_has_role(r.oid, 'MEMBER'))"
+    };
+}
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -80,6 +90,45 @@ pub(super) const CHECKS: &[Check] = &[
             found: "extension {} is not available on the target",
             fix: "install {} on the target (RDS: an engine version that has it, allowed by rds.allowed_extensions), or drop it \
                   from the source",
+        }),
+    },
+    Check {
+        id: "access.create_extension",
+        category: Access,
+        side: Target,
+        severity: Error,
+        why: "extensions that are not trusted are created by superusers, on RDS by members of rds_superuser: `permission denied to \
+              create extension`",
+        applies: |plan| plan.copies_type(ObjectType::Extensions) && !plan.creates_database(),
+        ask: Compare(Comparison {
+            source: "SELECT NULL, NULL, extname::text FROM pg_extension",
+            target: concat!(
+                "SELECT e.name::text FROM pg_available_extensions e
+                 JOIN pg_available_extension_versions v ON v.name = e.name AND v.version = e.default_version
+                 WHERE v.superuser AND NOT v.trusted AND e.installed_version IS NULL AND NOT ",
+                is_administrator!()
+            ),
+            wrong: Present,
+            found: "extension {} is to be created on the target, which the connecting role may not",
+            fix: "as an administrator, in the target database: CREATE EXTENSION {ident};",
+        }),
+    },
+    Check {
+        id: "access.copied_event_trigger",
+        category: Access,
+        side: Target,
+        severity: Error,
+        why: "event triggers are created by superusers, on RDS by members of rds_superuser: the copy would fail at its end",
+        applies: |plan| plan.copies_type(ObjectType::EventTriggers),
+        ask: Compare(Comparison {
+            source: "SELECT NULL, NULL, e.evtname::text FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid
+                     WHERE p.pronamespace IS DISTINCT FROM to_regnamespace('pgstream')
+                       AND NOT EXISTS (SELECT FROM pg_depend d
+                                       WHERE d.classid = 'pg_event_trigger'::regclass AND d.objid = e.oid AND d.deptype = 'e')",
+            target: concat!("SELECT '*' WHERE NOT ", is_administrator!()),
+            wrong: Present,
+            found: "event trigger {} is to be created on the target, which the connecting role may not",
+            fix: "set exclude_object_types: [\"event_triggers\"], or copy as a superuser (RDS: as a member of rds_superuser)",
         }),
     },
     Check {

@@ -85,6 +85,27 @@ pub(super) const CHECKS: &[Check] = &[
         ),
     },
     Check {
+        id: "replication.standby_slots",
+        category: Replication,
+        side: Source,
+        severity: Error,
+        why: "changes of a slot that is carried over by failovers are sent only once these standbys have them: without one of \
+              them the stream stands still, and nothing says why",
+        applies: Plan::follows,
+        ask: Rows(
+            "SELECT NULL, NULL,
+                    format('synchronized_standby_slots names %s, which %s', wanted,
+                           CASE WHEN s.slot_name IS NULL THEN 'is not there' ELSE 'nobody reads' END),
+                    'if that standby is gone: ALTER SYSTEM SET synchronized_standby_slots = ''''; SELECT pg_reload_conf(); '
+                    '(RDS: in the parameter group)'
+             FROM regexp_split_to_table(coalesce(current_setting('synchronized_standby_slots', true), ''), '[\\s,\"]+') wanted
+             LEFT JOIN pg_replication_slots s ON s.slot_name = wanted
+             WHERE wanted <> '' AND s.active IS NOT TRUE
+               AND EXISTS (SELECT FROM pg_replication_slots o
+                           WHERE o.slot_name = {slot} AND to_jsonb(o)->>'failover' = 'true')",
+        ),
+    },
+    Check {
         id: "replication.long_transaction",
         category: Replication,
         side: Source,
