@@ -159,7 +159,7 @@ fn printed(done: &Done, id: &str) -> Vec<(String, String)> {
 
 #[track_caller]
 fn assert_prints(done: &Done, id: &str, words: &[&str]) {
-    let all = format!("{:?}", printed(done, id));
+    let all: String = printed(done, id).into_iter().map(|(side, fix)| format!("{side}: {fix}\n")).collect();
     for word in words {
         assert!(all.contains(word), "{id} does not print {word}: {all}");
     }

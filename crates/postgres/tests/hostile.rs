@@ -30,6 +30,36 @@ fn copy_both() -> Vec<u8> {
     packet(b'W', &[0, 0, 0])
 }
 
+/// The answer to `IDENTIFY_SYSTEM`.
+fn identity() -> Vec<u8> {
+    let field = |name: &str| [name.as_bytes(), &[0; 19]].concat();
+    let value = |text: &str| [&u32::try_from(text.len()).unwrap().to_be_bytes()[..], text.as_bytes()].concat();
+    let fields = ["systemid", "timeline", "xlogpos", "dbname"].map(field).concat();
+    let values = ["7", "1", "0/1", "db"].map(value).concat();
+    [
+        packet(b'T', &[&[0, 4][..], &fields].concat()),
+        packet(b'D', &[&[0, 4][..], &values].concat()),
+        packet(b'C', b"IDENTIFY_SYSTEM\0"),
+        packet(b'Z', b"I"),
+    ]
+    .concat()
+}
+
+/// Waits for a request, and answers `IDENTIFY_SYSTEM` in passing: how often it is asked depends on the clock. False when
+/// the connection has ended.
+async fn asked(socket: &mut TcpStream) -> bool {
+    let mut received = [0; 4096];
+    loop {
+        let length = socket.read(&mut received).await.unwrap_or(0);
+        if !received[..length].windows(15).any(|word| word == b"IDENTIFY_SYSTEM") {
+            return length > 0;
+        }
+        if socket.write_all(&identity()).await.is_err() {
+            return false;
+        }
+    }
+}
+
 /// Answers each connection with these bytes: the first part at once, each further one after something was received.
 async fn fake(parts: Vec<Vec<u8>>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -44,13 +74,13 @@ async fn fake(parts: Vec<Vec<u8>>) -> Server {
 }
 
 async fn answer(mut socket: TcpStream, parts: Vec<Vec<u8>>) {
-    let mut received = [0; 4096];
     for part in parts {
-        if socket.read(&mut received).await.unwrap_or(0) == 0 || socket.write_all(&part).await.is_err() {
+        if !asked(&mut socket).await || socket.write_all(&part).await.is_err() {
             return;
         }
     }
     let _ = socket.shutdown().await;
+    let mut received = [0; 4096];
     while socket.read(&mut received).await.unwrap_or(0) > 0 {}
 }
 
@@ -172,9 +202,8 @@ async fn a_large_announcement_allocates_only_what_arrives() {
         let port = listener.local_addr().unwrap().port();
         let server = tokio::spawn(async move {
             let (mut socket, _) = listener.accept().await.unwrap();
-            let mut received = [0; 4096];
             for part in [welcome(), part] {
-                let _ = socket.read(&mut received).await;
+                asked(&mut socket).await;
                 let _ = socket.write_all(&part).await;
             }
             socket
@@ -212,10 +241,9 @@ async fn frames_cut_anywhere_are_put_together() {
         tokio::spawn(async move {
             let (mut socket, _) = listener.accept().await.unwrap();
             socket.set_nodelay(true).unwrap();
-            let mut received = [0; 4096];
-            let _ = socket.read(&mut received).await;
+            asked(&mut socket).await;
             let _ = socket.write_all(&welcome()).await;
-            let _ = socket.read(&mut received).await;
+            asked(&mut socket).await;
             for piece in [copy_both(), frames].concat().chunks(chunk) {
                 let _ = socket.write_all(piece).await;
                 tokio::task::yield_now().await;

@@ -14,6 +14,7 @@ use super::{
     names::Names,
     publication,
     slot::{self, PLUGIN, Record, SlotState},
+    status::START_OVER,
     tables::{self, Table, Tables},
 };
 
@@ -373,7 +374,6 @@ struct Slot<'a> {
 
 impl Slot<'_> {
     fn plan(&self, facts: &Facts) -> Result<SlotPlan, Box<Problem>> {
-        let forget = "run `pgstream-aws destroy --slot-only`, then init, and copy the tables again with a new snapshot";
         if let (Some(record), Some(system)) = (&self.record, &facts.system_identifier)
             && record.system_identifier != *system
         {
@@ -384,12 +384,12 @@ impl Slot<'_> {
                          database, another history",
                     self.name, record.system_identifier
                 ),
-                forget,
+                START_OVER,
             )));
         }
         match (&self.found, &self.record) {
             (Some(found), record) => {
-                if let Some(problem) = unusable(found, facts, forget) {
+                if let Some(problem) = unusable(found, facts) {
                     return Err(Box::new(problem));
                 }
                 if !self.published_before {
@@ -399,7 +399,7 @@ impl Slot<'_> {
                             "slot {} exists but its publication does not: the changes it keeps were not published",
                             self.name
                         ),
-                        forget,
+                        START_OVER,
                     )));
                 }
                 Ok(match record {
@@ -415,7 +415,7 @@ impl Slot<'_> {
                      since it was last read are not kept anywhere",
                     self.name
                 ),
-                forget,
+                START_OVER,
             ))),
             (None, _) => Ok(SlotPlan::Create),
         }
@@ -423,7 +423,7 @@ impl Slot<'_> {
 }
 
 /// Why a slot of that name cannot be ours.
-fn unusable(found: &SlotState, facts: &Facts, forget: &str) -> Option<Problem> {
+fn unusable(found: &SlotState, facts: &Facts) -> Option<Problem> {
     let other = "choose another name with `--replication-slot`, or drop that slot if nobody needs it: `SELECT \
                  pg_drop_replication_slot(…)`";
     let name = &found.name;
@@ -443,7 +443,7 @@ fn unusable(found: &SlotState, facts: &Facts, forget: &str) -> Option<Problem> {
             let reason = found.invalidation_reason.as_deref().unwrap_or("wal_removed");
             let message =
                 format!("slot {name} is lost ({reason}): the server no longer has the changes it should hand out");
-            ("source::slot_lost", message, forget)
+            ("source::slot_lost", message, START_OVER)
         }
         _ => return None,
     };

@@ -135,7 +135,8 @@ impl Finding {
 }
 
 const RUN_INIT: &str = "run `pgstream-aws init`";
-const START_OVER: &str = "changes are missing, start over: `pgstream-aws destroy --slot-only`, `pgstream-aws init`, then `pgstream-aws run --reset`, \
+/// What to type when the slot cannot be followed any more.
+pub(super) const START_OVER: &str = "changes are missing, start over: `pgstream-aws destroy --slot-only`, `pgstream-aws init`, then `pgstream-aws run --reset`, \
      a new snapshot beside the present database";
 
 /// Looks at the source and, when given, the target. Changes nothing.

@@ -130,7 +130,7 @@ async fn a_slot_that_went_away_is_never_recreated() {
     init(&app(&cluster)).await;
     drop_slot(&client).await;
     let result = try_init(&app(&cluster), &defaults()).await;
-    let fix = "run `pgstream-aws destroy --slot-only`, then init, and copy the tables again with a new snapshot";
+    let fix = "changes are missing, start over: `pgstream-aws destroy --slot-only`, `pgstream-aws init`, then `pgstream-aws run --reset`, a new snapshot beside the present database";
     assert_eq!(only_fix(result), fix);
     // And what it says helps.
     try_destroy(&app(&cluster), &crate::setup::destroy_part(pgstream_engine::source::Part::Slot)).await.unwrap();
