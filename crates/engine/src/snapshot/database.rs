@@ -123,20 +123,25 @@ impl Databases {
         renames.push(format!("COMMENT ON DATABASE {} IS NULL", quote_ident(&staging)));
         renames.push(format!("ALTER DATABASE {} RENAME TO {}", quote_ident(&staging), quote_ident(&self.name)));
         for attempt in 1.. {
-            self.client
+            // Of a superuser's session it may be refused. Such a one, of whoever manages the server, may leave by itself, which
+            // the renaming waits for.
+            let told = self
+                .client
                 .query(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                     WHERE datname = ANY ($1) AND pid <> pg_backend_pid()",
+                    "SELECT pg_terminate_backend(pid) FROM (
+                         SELECT a.pid FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
+                         WHERE a.datname = ANY ($1) AND a.pid <> pg_backend_pid()
+                         ORDER BY coalesce(r.rolsuper, false)) s",
                     &[&vec![self.name.as_str(), staging.as_str()]],
                 )
-                .await
-                .map_err(self.client.failed("ending the sessions of the database that is replaced"))?;
+                .await;
             let script = format!("BEGIN; {}; COMMIT", renames.join("; "));
             match self.client.batch_execute(&script).await {
                 Ok(()) => break,
                 Err(error) => {
                     self.client.batch_execute("ROLLBACK").await.ok();
                     if error.code() != Some(&SqlState::OBJECT_IN_USE) || attempt >= SWAP_ATTEMPTS {
+                        told.map_err(self.client.failed("ending the sessions of the database that is replaced"))?;
                         return Err(self.client.failed("renaming the databases")(error).into());
                     }
                     tracing::info!(attempt, "sessions came back while the databases were renamed: trying again");
