@@ -199,7 +199,7 @@ pub(super) const DIAGNOSES: &[Known] = &[
         states: &["42704", "55000", "01000"],
         marks: &[&["publication \"", "does not exist"], &["skipped loading publication"]],
         cause: "the publication was dropped or not made; PostgreSQL 18 only warns and skips all changes",
-        fix: "run pgstream-aws init; if a stream ran meanwhile on 18, take a new snapshot (run --reset)",
+        fix: "no slot yet: pgstream-aws init. Otherwise changes are missing: pgstream-aws destroy --slot-only, init, then a new snapshot (run --reset)",
     },
     Known {
         id: "replica_identity",

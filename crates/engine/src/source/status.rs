@@ -151,19 +151,20 @@ pub async fn status(source: &Server, target: Option<&Server>, settings: &StatusS
     let installed = migrate::installed(&client, source).await?;
     objects_findings(&installed, &mut findings);
     let record = slot::record(&client, &names.slot).await?;
+    let slot = slot::read(&client, &names.slot).await?;
     let publication = match publication::describe(&client, &names.publication).await? {
         Some(found) => Some(publication_status(&client, found, &settings.tables, &mut findings).await?),
         None => {
             findings.push(Finding::new(
                 "publication_missing",
                 format!("publication {} does not exist", names.publication),
-                RUN_INIT,
+                // What a slot kept meanwhile was not published.
+                if slot.is_some() { START_OVER } else { RUN_INIT },
             ));
             None
         }
     };
     sequences_findings(&client, &settings.tables, &mut findings).await?;
-    let slot = slot::read(&client, &names.slot).await?;
     let database = source.dsn().dbname();
     slot_findings(&names.slot, database, slot.as_ref(), record.as_ref(), system_identifier.as_deref(), &mut findings);
     let mut target_status = None;

@@ -142,7 +142,7 @@ pub enum Error {
     #[diagnostic(
         code(stream::publication_missing),
         help(
-            "run `pgstream-aws init` to create it. If it was dropped while the slot was in use, changes since then are not decoded: take a new snapshot (`pgstream-aws run --reset`)"
+            "it was dropped while the slot kept changes, which are not decoded without it. Start over: `pgstream-aws destroy --slot-only`, `pgstream-aws init`, then a new snapshot (`pgstream-aws run --reset`)"
         )
     )]
     PublicationMissing {
