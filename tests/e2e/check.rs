@@ -240,7 +240,7 @@ async fn settings_and_transactions_that_get_in_the_way_are_named() {
 }
 
 #[tokio::test]
-async fn standbys_and_older_targets_and_other_encodings_are_named() {
+async fn older_targets_and_other_encodings_are_named() {
     let (source, target) = pgstream_testkit::pair_of(18, 13).await;
     let mut pipeline = Pipeline::between(source, target, "").await;
     let there = pipeline.there().await;
@@ -253,14 +253,43 @@ async fn standbys_and_older_targets_and_other_encodings_are_named() {
     let done = pipeline.pgstream(&["check", "--json"]).await.ends(1);
     assert_found(&done, &["schema.locale"]);
     assert!(!found(&done).contains_key("schema.encoding"));
-    drop(there);
-    for (server, id) in
-        [(&pipeline.target, "connectivity.target_standby"), (&pipeline.source, "connectivity.source_standby")]
-    {
+}
+
+#[tokio::test]
+async fn standbys_are_named_and_refused_until_the_primary_is_used() {
+    let (source, target) = pgstream_testkit::pair().await;
+    let (source_primary, target_primary) = pgstream_testkit::pair().await;
+    let mut pipeline = Pipeline::between(source, target, "CREATE TABLE t (a int PRIMARY KEY)").await;
+    pipeline.set("source.postgres.mode", "snapshot");
+    // A failover may be under way: what is read-only is tried again for a while.
+    for side in ["source", "target"] {
+        pipeline.set(&format!("{side}.postgres.retry_policy"), serde_json::json!({ "disable_retries": true }));
+    }
+    source_primary.client("app").await.batch("CREATE TABLE t (a int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    for (id, key, primary, says) in [
+        (
+            "connectivity.target_standby",
+            "target.postgres.url",
+            target_primary.url("app"),
+            "docs: docs/troubleshooting.md#read_only_node",
+        ),
+        (
+            "connectivity.source_standby",
+            "source.postgres.url",
+            source_primary.url("app"),
+            "snapshot::source_in_recovery",
+        ),
+    ] {
+        let server = if key.starts_with("target") { &pipeline.target } else { &pipeline.source };
         server.stop(Stop::Fast).await;
         fs::write(server.data_dir().join("standby.signal"), "").unwrap();
         server.start().await;
         assert_found(&pipeline.pgstream(&["check", "--json"]).await.ends(1), &[id]);
+        pipeline.pgstream(&["check"]).await.ends(1).prints(&["connect to the primary"]);
+        pipeline.pgstream(&["snapshot"]).await.ends(1).says(&[says, "docs: docs/troubleshooting.md#"]);
+        pipeline.set(key, primary);
+        assert!(!found(&pipeline.pgstream(&["check", "--json"]).await).contains_key(id));
+        pipeline.pgstream(&["snapshot"]).await.ok();
     }
 }
 

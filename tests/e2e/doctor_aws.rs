@@ -11,8 +11,8 @@ use crate::{
     replicator::pgstream,
 };
 
-/// Sends a call; what it is refused with, as the AWS CLI prints it.
-async fn refusal(simulator: &Simulator, action: &str, parameters: &str) -> String {
+/// Sends a call; the answer.
+async fn call(simulator: &Simulator, action: &str, parameters: &str) -> String {
     let endpoint = simulator.endpoint();
     let address = endpoint.trim_start_matches("http://");
     let form = format!("Action={action}&Version=2014-10-31&{parameters}");
@@ -26,6 +26,12 @@ async fn refusal(simulator: &Simulator, action: &str, parameters: &str) -> Strin
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// Sends a call; what it is refused with, as the AWS CLI prints it.
+async fn refusal(simulator: &Simulator, action: &str, parameters: &str) -> String {
+    let answer = call(simulator, action, parameters).await;
     let of = |name: &str| {
         let (_, rest) =
             answer.split_once(&format!("<{name}>")).unwrap_or_else(|| panic!("{action} {parameters}: {answer}"));
@@ -87,5 +93,32 @@ async fn what_the_rds_api_answers_is_explained() {
     ] {
         simulator.faults().next("RebootDBInstance", 1, fault);
         is_explained(&refusal(simulator, "RebootDBInstance", "DBInstanceIdentifier=shop").await, id).await;
+    }
+}
+
+#[tokio::test]
+async fn an_account_with_as_many_groups_as_it_may_have_is_told_to_delete_one() {
+    for (topology, made) in [
+        (Topology::Instance, "DBParameterGroupName=unused&DBParameterGroupFamily=postgres16"),
+        (Topology::Aurora, "DBClusterParameterGroupName=unused&DBParameterGroupFamily=aurora-postgresql16"),
+    ] {
+        let account = Account::with(topology).await;
+        let simulator = &account.simulator;
+        let word = topology.word();
+        call(simulator, &format!("Create{word}ParameterGroup"), &format!("{made}&Description=unused")).await;
+        simulator.set_group_quota(1);
+        let applied = account.provision(&["apply", "shop", "--yes"]).await.ends(1);
+        applied.says(&[
+            "exceeding the allowed number",
+            "delete groups that nothing uses",
+            "troubleshooting.md#aws_group_quota",
+        ]);
+        assert_eq!(simulator.seen("shop").reboots, 0);
+
+        let name = format!("{word}ParameterGroupName=unused");
+        let deleted = call(simulator, &format!("Delete{word}ParameterGroup"), &name).await;
+        assert!(deleted.starts_with("HTTP/1.1 200"), "{deleted}");
+        account.provision(&["apply", "shop", "--yes"]).await.ok();
+        account.assert_ready("when there was room");
     }
 }

@@ -170,6 +170,11 @@ impl State {
     }
 
     fn add_group(&mut self, kind: Kind, name: String, group: Group) -> Result<Xml, Refusal> {
+        let own = self.groups.keys().filter(|(of, name)| *of == kind && !name.starts_with("default.")).count();
+        if self.group_quota.is_some_and(|most| own >= most) {
+            let message = "The request would result in the user exceeding the allowed number of DB parameter groups.";
+            return Err(Refusal::new(400, "DBParameterGroupQuotaExceeded", message));
+        }
         let mut xml = Xml::default();
         xml.within(kind.element(), |xml| write(xml, kind, &name, &group));
         self.groups.insert((kind, name), group);

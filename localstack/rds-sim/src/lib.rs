@@ -163,6 +163,11 @@ impl Simulator {
         self.world.add_event(id, ago, category, message);
     }
 
+    /// The account may have so many groups of a kind beside AWS's own.
+    pub fn set_group_quota(&self, most: usize) {
+        self.world.set_group_quota(most);
+    }
+
     /// Maintenance was made, and the blue/green deployment deleted.
     pub fn nothing_is_due(&self, id: &str) {
         self.world.nothing_is_due(id);

@@ -118,6 +118,8 @@ pub(crate) struct State {
     pub(crate) blue_green: Vec<BlueGreen>,
     pub(crate) maintenance: Vec<Maintenance>,
     pub(crate) events: Vec<Event>,
+    /// Most groups of a kind, without AWS's own; `None` is no limit.
+    pub(crate) group_quota: Option<usize>,
 }
 
 /// A blue/green deployment.
@@ -238,6 +240,10 @@ impl World {
 
     pub(crate) fn add_event(&self, id: &str, ago: Duration, category: &str, message: &str) {
         self.state().past_event(id, SignedDuration::try_from(ago).unwrap_or(SignedDuration::MAX), category, message);
+    }
+
+    pub(crate) fn set_group_quota(&self, most: usize) {
+        self.state().group_quota = Some(most);
     }
 
     pub(crate) fn nothing_is_due(&self, id: &str) {

@@ -49,16 +49,8 @@ const PROVEN_ELSEWHERE: &[(&str, &[&str])] = &[
             "resources.temp_file_limit",
         ],
     ),
-    (
-        "standbys_and_older_targets_and_other_encodings_are_named",
-        &[
-            "connectivity.version",
-            "connectivity.source_standby",
-            "connectivity.target_standby",
-            "schema.encoding",
-            "schema.locale",
-        ],
-    ),
+    ("older_targets_and_other_encodings_are_named", &["connectivity.version", "schema.encoding", "schema.locale"]),
+    (STANDBYS, &["connectivity.source_standby", "connectivity.target_standby"]),
     (
         "errors_that_a_server_really_says_are_explained_by_code_and_by_text",
         &[
@@ -93,13 +85,13 @@ const PROVEN_ELSEWHERE: &[(&str, &[&str])] = &[
             "aws_static_parameter",
             "aws_parameter_fixed",
             "aws_group_family",
+            "aws_group_quota",
         ],
     ),
 ];
 
 /// What no server here says, and why.
 const CANNOT_BE_MADE_HERE: &[(&str, &str)] = &[
-    ("aws_group_quota", "the simulator has no quotas"),
     ("extension_not_allowed", "only servers of RDS have rds.allowed_extensions"),
     (
         "plugin",
@@ -125,11 +117,11 @@ const NO_ROW: &[(&str, &str)] = &[
     ("aws.reader_endpoint", "named: no server here has such a name; what it refuses is that of target_read_only"),
     ("aws.custom_endpoint", "named, likewise"),
     ("aws.proxy_endpoint", "named, likewise; what it refuses is proven with a pooler"),
-    ("connectivity.source_standby", "named: its fix is another endpoint"),
-    ("connectivity.target_standby", "named, likewise; what it refuses is that of target_read_only"),
+    ("connectivity.source_standby", "all: standbys_are_named_and_refused_until_the_primary_is_used"),
+    ("connectivity.target_standby", "all, likewise"),
     ("connectivity.version", "named: its fix is another server"),
     ("schema.extension", "named: its fix is to install what is not part of the server"),
-    ("schema.type_missing", "named until it is there: which command fails depends on the column"),
+    ("schema.type_missing", "all: types_that_are_missing_are_named_and_come_with_the_schema"),
     ("replication.plugin_allowed", "the pinned servers do not have the setting"),
 ];
 
@@ -207,7 +199,7 @@ const DIAGNOSES: &[(&str, Proof)] = &[
     ("aws_group_missing", Part(ANSWERS, "provision looks for the group before it uses it")),
     ("aws_wrong_state", Test("a_database_that_does_not_become_available_by_itself_is_not_waited_for")),
     ("aws_group_in_use", Part(ANSWERS, "provision detaches a group before it deletes it")),
-    ("aws_group_quota", No("the simulator has no quotas")),
+    ("aws_group_quota", Test("an_account_with_as_many_groups_as_it_may_have_is_told_to_delete_one")),
     ("aws_default_group", Part(ANSWERS, "provision copies what it may not change")),
     ("aws_static_parameter", Part(ANSWERS, "provision asks for pending-reboot")),
     ("aws_parameter_fixed", Part(ANSWERS, "provision asks what may be set first")),
@@ -225,6 +217,9 @@ const SAID: &str = "errors_that_a_server_really_says_are_explained_by_code_and_b
 
 /// What the API really answers is explained; no command fails with it.
 const ANSWERS: &str = "what_the_rds_api_answers_is_explained";
+
+/// All steps: what is refused, and what the primary does.
+const STANDBYS: &str = "standbys_are_named_and_refused_until_the_primary_is_used";
 
 /// All steps, one way after the other.
 const WAYS: &str = "ways_to_new_servers_are_named_and_mended";

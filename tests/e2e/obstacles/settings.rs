@@ -112,17 +112,27 @@ async fn wal_that_outgrows_what_a_slot_may_keep_within_a_day_is_named_and_mended
 }
 
 #[tokio::test]
-async fn types_that_are_missing_are_named() {
+async fn types_that_are_missing_are_named_and_come_with_the_schema() {
     let (source, target) = pgstream_testkit::pair().await;
     let mut pipeline = prepared(source, target).await;
-    pipeline.set("source.postgres.mode", "replication");
+    pipeline.set("source.postgres.mode", "snapshot");
+    let mode = "source.postgres.snapshot.mode";
+    pipeline.set(mode, "data");
     let here = pipeline.here().await;
-    here.batch("CREATE TYPE mood AS ENUM ('good'); CREATE TABLE felt (a int PRIMARY KEY, mood mood)").await;
-    let done = pipeline.pgstream(&["check", "--json", "--schema"]).await.ends(1);
-    assert!(found(&done).contains(&"schema.type_missing".to_owned()), "{done:?}");
-    pipeline.there().await.batch("CREATE TYPE mood AS ENUM ('good')").await;
-    let done = pipeline.pgstream(&["check", "--json", "--schema"]).await.ends(1);
-    assert!(!found(&done).contains(&"schema.type_missing".to_owned()), "{done:?}");
+    here.batch("CREATE TYPE mood AS ENUM ('good'); CREATE TABLE felt (a int PRIMARY KEY, mood mood); INSERT INTO felt VALUES (1, 'good'); GRANT SELECT ON felt TO PUBLIC").await;
+    let missing = "schema.type_missing".to_owned();
+    let before = pipeline.pgstream(&["check", "--json", "--schema"]).await.ends(1);
+    assert!(found(&before).contains(&missing), "{before:?}");
+    assert_prints(&before, &missing, &["`pgstream-aws snapshot` with snapshot.mode: schema"]);
+    pipeline.pgstream(&["snapshot"]).await.ends(1).says(&["felt", "docs: docs/troubleshooting.md#"]);
+
+    pipeline.set(mode, "schema");
+    pipeline.pgstream(&["snapshot"]).await.ok();
+    pipeline.set(mode, "data");
+    let after = pipeline.pgstream(&["check", "--json", "--schema"]).await;
+    assert!(!found(&after).contains(&missing), "{after:?}");
+    pipeline.pgstream(&["snapshot"]).await.ok();
+    pipeline.assert_same_rows().await;
 }
 
 #[tokio::test]

@@ -18,6 +18,9 @@ const NAME_BYTES: usize = 63;
 /// Sessions that come back at once are terminated again, this often.
 const SWAP_ATTEMPTS: u32 = 20;
 
+/// Sessions that may not be ended are waited for so often: the server waits five seconds each time.
+const ATTEMPTS_BESIDE_OTHERS: u32 = 2;
+
 /// What a database of ours says in its comment.
 const MARK: &str = "pgstream-aws: ";
 
@@ -123,8 +126,7 @@ impl Databases {
         renames.push(format!("COMMENT ON DATABASE {} IS NULL", quote_ident(&staging)));
         renames.push(format!("ALTER DATABASE {} RENAME TO {}", quote_ident(&staging), quote_ident(&self.name)));
         for attempt in 1.. {
-            // Of a superuser's session it may be refused. Such a one, of whoever manages the server, may leave by itself, which
-            // the renaming waits for.
+            // Of a superuser's session it may be refused. Such a one, of whoever manages the server, may leave by itself.
             let told = self
                 .client
                 .query(
@@ -135,12 +137,13 @@ impl Databases {
                     &[&vec![self.name.as_str(), staging.as_str()]],
                 )
                 .await;
+            let attempts = if told.is_ok() { SWAP_ATTEMPTS } else { ATTEMPTS_BESIDE_OTHERS };
             let script = format!("BEGIN; {}; COMMIT", renames.join("; "));
             match self.client.batch_execute(&script).await {
                 Ok(()) => break,
                 Err(error) => {
                     self.client.batch_execute("ROLLBACK").await.ok();
-                    if error.code() != Some(&SqlState::OBJECT_IN_USE) || attempt >= SWAP_ATTEMPTS {
+                    if error.code() != Some(&SqlState::OBJECT_IN_USE) || attempt >= attempts {
                         told.map_err(self.client.failed("ending the sessions of the database that is replaced"))?;
                         return Err(self.client.failed("renaming the databases")(error).into());
                     }
