@@ -68,7 +68,7 @@ bench: setup ## How fast, beside what else does it, into docs/benchmarks.md (PAR
 
 profile: setup ## Flame graphs of a copy and of a backlog, into docs/benchmarks (needs perf)
 	@echo "building with optimisations and symbols (several minutes the first time)"
-	@cargo build --locked --profile profiling -q -p pgstream-aws --bin pgstream-aws -p pgstream-bench
+	@cargo build --locked --profile profiling -q -p pgstream-aws -p pgstream-bench --bin pgstream-aws --bin pgstream-bench
 	@target/profiling/pgstream-bench profile
 
 SECONDS ?= 60

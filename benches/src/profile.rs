@@ -6,6 +6,7 @@ use std::{
     fs,
     io::BufReader,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use inferno::{
@@ -24,6 +25,9 @@ use crate::{
     usage,
 };
 
+/// Until then `perf` watches what it was told to; it does not say so itself.
+const ATTACHED: Duration = Duration::from_secs(1);
+
 pub async fn measure() -> Section {
     Section::new("profile").with(copy().await).with(stream().await)
 }
@@ -36,10 +40,11 @@ async fn copy() -> String {
     }
     target.create_database("copy").await;
     let we = Ours::new(&source, &target, "copy", "snapshot", "");
+    let servers = record_servers(&source, &target).await;
     let mut running = we.start("snapshot");
-    let recorders = record(&source, &target, running.pid());
+    let own = Recorder::start("pgstream-aws", &[running.pid()]);
     running.finish().await;
-    let picture = draw(recorders, "A copy of 792 MB", "profile-copy");
+    let picture = draw(servers, own, "A copy of 792 MB", "profile-copy");
     assert_equal(&source, &target, "copy").await;
     picture
 }
@@ -53,26 +58,35 @@ async fn stream() -> String {
     we.run("init");
     backlog::write(&TPC_B, &source).await;
     let there = target.client("ours").await;
+    let servers = record_servers(&source, &target).await;
     let mut running = we.start("run");
-    let recorders = record(&source, &target, running.pid());
+    let own = Recorder::start("pgstream-aws", &[running.pid()]);
     wait(&there, "SELECT count(*) FROM marker", "1").await;
     running.stop();
-    let picture = draw(recorders, "A backlog of 150,000 TPC-B transactions", "profile-stream");
+    let picture = draw(servers, own, "A backlog of 150,000 TPC-B transactions", "profile-stream");
     assert_equal(&source, &target, "ours").await;
     picture
 }
 
-fn record(source: &Cluster, target: &Cluster, own: u32) -> [Recorder; 3] {
-    [
-        Recorder::start("source", &usage::processes_of(source)),
-        Recorder::start("target", &usage::processes_of(target)),
-        Recorder::start("pgstream-aws", &[own]),
-    ]
+/// Records servers and the sessions that they are going to have: those that are there before `perf` is would be missing.
+async fn record_servers(source: &Cluster, target: &Cluster) -> [Recorder; 2] {
+    [record_server("source", source).await, record_server("target", target).await]
+}
+
+async fn record_server(name: &'static str, server: &Cluster) -> Recorder {
+    loop {
+        let mut recorder = Recorder::start(name, &usage::processes_of(server));
+        tokio::time::sleep(ATTACHED).await;
+        // A session that has just ended is nobody to watch, and `perf` gives up.
+        if recorder.perf.try_wait().unwrap().is_none() {
+            return recorder;
+        }
+    }
 }
 
 /// Ends the recorders, and draws what they have in one picture.
-fn draw(recorders: [Recorder; 3], title: &'static str, file: &str) -> String {
-    let lines: Vec<String> = recorders.into_iter().flat_map(Recorder::stacks).collect();
+fn draw(servers: [Recorder; 2], own: Recorder, title: &'static str, file: &str) -> String {
+    let lines: Vec<String> = servers.into_iter().chain([own]).flat_map(Recorder::stacks).collect();
     let mut options = Options::default();
     title.clone_into(&mut options.title);
     options.image_width = Some(1400);
@@ -110,14 +124,14 @@ impl Recorder {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
         self.perf.wait().unwrap();
         let script = self.directory.path().join("script");
-        let status = Command::new("perf")
+        let done = Command::new("perf")
             .args(["script", "-i"])
             .arg(self.directory.path().join("data"))
             .stdout(fs::File::create(&script).unwrap())
-            .stderr(Stdio::null())
-            .status()
+            .stderr(Stdio::piped())
+            .output()
             .unwrap();
-        assert!(status.success(), "perf script");
+        assert!(done.status.success(), "perf script: {}", String::from_utf8_lossy(&done.stderr));
         let mut folded = Vec::new();
         let samples = BufReader::new(fs::File::open(&script).unwrap());
         perf::Folder::default().collapse(samples, &mut folded).unwrap();
