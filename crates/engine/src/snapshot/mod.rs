@@ -21,6 +21,7 @@ mod finish;
 mod foreign_keys;
 #[doc(hidden)]
 pub mod hostile;
+mod lanes;
 mod ledger;
 mod marks;
 mod offered;

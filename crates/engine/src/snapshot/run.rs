@@ -14,6 +14,7 @@ use super::{
     database::{self, Databases},
     exporter::Snapshot,
     fence, finish,
+    lanes::Lanes,
     ledger::{self, Ledger, Origin, State},
     marks,
     prepare::{Prepared, SourceFacts},
@@ -22,7 +23,7 @@ use super::{
     roles, rounds,
     select::Selection,
     units::table_work,
-    workers::{Lanes, Run},
+    workers::Run,
 };
 use crate::target::migrate;
 

@@ -20,11 +20,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Error, Job, LedgerSource,
     copy::{Context, Watch},
-    database, exporter, offered,
+    database, exporter,
+    lanes::{pause, tries},
+    offered,
     rounds::{self, BEGINNING, Node, Round, Standing},
     run::{copy_session, patient, session},
     take::{Filler, Reader, Taken, take},
-    workers::{pause, tries},
 };
 
 /// How often a round is looked for.

@@ -11,22 +11,19 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::Duration,
 };
 
-use pgstream_config::pipeline::Retry;
-use pgstream_postgres::{Client, Server, Session, TableName};
+use pgstream_postgres::{Client, TableName};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Error,
     coordinate::{Copiers, Offer},
-    copy::{self, Context, Copied, Unit},
-    exporter::{self, Exporter},
+    copy::{Context, Copied, Unit},
+    exporter::Exporter,
     foreign_keys::ForeignKey,
-    ledger::Origin,
-    marks,
+    lanes::{CopyLane, Lanes, SchemaLane},
     progress::{Event, Progress},
     restore::Dump,
     select::TableWork,
@@ -37,41 +34,6 @@ const SMALL: u64 = 16 * 1024 * 1024;
 
 /// Entries of one shared piece.
 const BATCH: usize = 64;
-
-/// Tries of one part or piece before the run gives up; the caller's retry starts a new run, which goes on.
-const TRIES: usize = 4;
-
-/// Where and how lanes connect.
-pub(crate) struct Lanes {
-    pub(crate) source: Server,
-    pub(crate) source_session: Session,
-    pub(crate) target: Server,
-    pub(crate) copy_session: Session,
-    pub(crate) schema_session: Session,
-    pub(crate) target_major: u32,
-    /// Sessions that fill run with `session_replication_role = replica`.
-    pub(crate) ignore_triggers: bool,
-    pub(crate) copies: usize,
-    pub(crate) schemas: usize,
-    pub(crate) retry: Retry,
-    pub(crate) origin: Origin,
-}
-
-impl Lanes {
-    /// A session of the target that fills tables.
-    pub(crate) async fn copier(&self) -> Result<Client, Error> {
-        let session = self.target.connect(&self.copy_session).await?;
-        marks::own(&session, &self.origin).await?;
-        Ok(session)
-    }
-
-    /// A session of the target that restores what surrounds the rows.
-    pub(crate) async fn restorer(&self) -> Result<Client, Error> {
-        let session = self.target.connect(&self.schema_session).await?;
-        marks::own(&session, &self.origin).await?;
-        Ok(session)
-    }
-}
 
 /// A run of copies and the schema work that follows.
 #[derive(Clone)]
@@ -89,27 +51,16 @@ pub(crate) struct Run {
 
 /// A piece of schema work: restored in one transaction.
 #[derive(Debug, Clone)]
-struct Piece {
-    ids: Vec<u32>,
-    what: String,
+pub(super) struct Piece {
+    pub(super) ids: Vec<u32>,
+    pub(super) what: String,
     bytes: u64,
     /// Tables that no other piece may lock meanwhile.
     locks: Vec<u32>,
     /// What can start when this is done.
     then: Vec<Piece>,
     /// What it adds, when it is a foreign key.
-    key: Option<Box<ForeignKey>>,
-}
-
-#[derive(Default)]
-struct CopyLane {
-    source: Option<Box<Client>>,
-    target: Option<Box<Client>>,
-}
-
-#[derive(Default)]
-struct SchemaLane {
-    target: Option<Box<Client>>,
+    pub(super) key: Option<Box<ForeignKey>>,
 }
 
 enum Done {
@@ -311,7 +262,7 @@ impl Run {
         }
         let (lanes, context) = (self.lanes.clone(), self.context.clone());
         tasks.spawn(async move {
-            let result = Box::pin(copy_with_retries(&lanes, &context, &exporter, &mut lane, &unit, part)).await;
+            let result = Box::pin(lane.copy(&lanes, &context, &exporter, &unit, part)).await;
             Done::Part { lane, unit: at, result }
         });
     }
@@ -329,7 +280,7 @@ impl Run {
         let Some(dump) = self.dump.clone() else { return };
         let lanes = self.lanes.clone();
         tasks.spawn(async move {
-            let result = Box::pin(restore_with_retries(&lanes, &dump, &mut lane, &piece)).await;
+            let result = Box::pin(lane.restore(&lanes, &dump, &piece)).await;
             Done::Piece { lane, piece, result }
         });
     }
@@ -419,106 +370,5 @@ impl Board {
         } else {
             self.pieces.push_back(piece(work.constraints, indexes));
         }
-    }
-}
-
-/// Waits between tries: the configured policy, bounded here.
-pub(crate) fn pause(retry: &Retry, attempt: usize) -> Duration {
-    let factor = u32::try_from(1_usize << attempt.min(8)).unwrap_or(1);
-    retry.initial.saturating_mul(factor).min(retry.max)
-}
-
-pub(crate) fn tries(retry: &Retry) -> usize {
-    retry.max_retries.map_or(TRIES, |retries| retries.saturating_add(1).min(TRIES))
-}
-
-async fn copy_with_retries(
-    lanes: &Lanes,
-    context: &Context,
-    exporter: &Exporter,
-    lane: &mut CopyLane,
-    unit: &Unit,
-    part: usize,
-) -> Result<Copied, Error> {
-    let mut attempt = 0;
-    loop {
-        let once = async {
-            if attempt > 0 {
-                let target = lane.target.insert(Box::new(lanes.copier().await?));
-                if let Some(copied) = copy::already(context, target, unit, part).await? {
-                    return Ok(copied);
-                }
-            }
-            copy_once(lanes, context, exporter, lane, unit, part).await
-        };
-        let error = match once.await {
-            Ok(copied) => return Ok(copied),
-            Err(error) => error,
-        };
-        attempt += 1;
-        // Whatever happened, these sessions may be in the middle of something.
-        *lane = CopyLane::default();
-        if !error.is_transient() || attempt >= tries(&lanes.retry) || !exporter.is_alive().await {
-            return Err(error);
-        }
-        tracing::warn!(table = %unit.table.name, part, attempt, %error, "copying again after a transient failure");
-        tokio::time::sleep(pause(&lanes.retry, attempt)).await;
-    }
-}
-
-async fn copy_once(
-    lanes: &Lanes,
-    context: &Context,
-    exporter: &Exporter,
-    lane: &mut CopyLane,
-    unit: &Unit,
-    part: usize,
-) -> Result<Copied, Error> {
-    let source = match lane.source.take() {
-        Some(session) => session,
-        None => Box::new(exporter::import(&lanes.source, &lanes.source_session, &context.snapshot).await?),
-    };
-    let mut target = match lane.target.take() {
-        Some(session) => session,
-        None => Box::new(lanes.copier().await?),
-    };
-    let copied = if exporter::can_read(&source, &unit.table.name, unit.table.kind).await? {
-        exporter::still_held(&source, &lanes.source, &context.snapshot).await?;
-        copy::part(context, &source, &mut target, unit, part).await?
-    } else {
-        tracing::info!(table = %unit.table.name, "a statement on the source waits to change this table until it is copied");
-        let (_one_at_a_time, reader) = exporter.reader().await;
-        copy::part(context, reader, &mut target, unit, part).await?
-    };
-    *lane = CopyLane { source: Some(source), target: Some(target) };
-    Ok(copied)
-}
-
-async fn restore_with_retries(lanes: &Lanes, dump: &Dump, lane: &mut SchemaLane, piece: &Piece) -> Result<(), Error> {
-    let mut attempt = 0;
-    loop {
-        let once = async {
-            let target = match lane.target.take() {
-                Some(session) => session,
-                None => Box::new(lanes.restorer().await?),
-            };
-            if attempt > 0 && dump.is_restored(&target, &piece.ids).await? {
-                lane.target = Some(target);
-                return Ok(());
-            }
-            if let Some(key) = &piece.key {
-                key.plan(&target).await?;
-            }
-            dump.restore(&target, lanes.target_major, &piece.ids, &piece.what).await?;
-            lane.target = Some(target);
-            Ok::<(), Error>(())
-        };
-        let Err(error) = once.await else { return Ok(()) };
-        attempt += 1;
-        if !error.is_transient() || attempt >= tries(&lanes.retry) {
-            return Err(error);
-        }
-        tracing::warn!(what = piece.what, attempt, %error, "restoring again after a transient failure");
-        tokio::time::sleep(pause(&lanes.retry, attempt)).await;
     }
 }
