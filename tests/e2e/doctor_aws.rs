@@ -122,3 +122,26 @@ async fn an_account_with_as_many_groups_as_it_may_have_is_told_to_delete_one() {
         account.assert_ready("when there was room");
     }
 }
+
+/// Of calls that the program makes itself it knows more than their text: they end with codes of their own.
+#[tokio::test]
+async fn what_the_account_is_refused_is_named_and_over_with_its_cause() {
+    for (fault, code) in [
+        (Fault::Throttle, "aws::throttled"),
+        (Fault::ClockSkew, "aws::clock_skew"),
+        (Fault::RequestExpired, "aws::clock_skew"),
+        (Fault::UnknownKey, "aws::invalid_credentials"),
+        (Fault::WrongSecret, "aws::invalid_credentials"),
+    ] {
+        let account = Account::with(Topology::Instance).await;
+        account.simulator.faults().next("DescribeDBInstances", usize::MAX, fault);
+        let refused = account.provision(&["plan", "shop"]).await.ends(1);
+        refused.says(&[&format!("error[{code}]"), "help: ", "docs: docs/troubleshooting.md#aws"]);
+        account.simulator.faults().clear();
+        account.provision(&["plan", "shop"]).await.ok();
+    }
+    let account = Account::with(Topology::Instance).await;
+    let refused = account.provision(&["plan", "shopp"]).await.ends(1);
+    refused.says(&["aws::provision::not_found", "shopp", "docs: docs/troubleshooting.md#"]);
+    account.provision(&["plan", "shop"]).await.ok();
+}
