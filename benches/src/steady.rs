@@ -1,14 +1,15 @@
 //! How long a commit takes to be visible on the target while 500 transactions a second come in.
 //!
-//! Beside the load, single rows are committed one after the other; the time from the commit's answer to the row being
-//! seen on the target is the latency.
+//! Beside the load, single rows are committed one after the other. When each was committed on either side is read from the
+//! WAL afterwards, as `pg_waldump` shows it: looking while it happens takes CPU time from what is looked at.
 
 use std::{
+    collections::HashMap,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use pgstream_testkit::{Binaries, Cluster};
+use pgstream_testkit::{Binaries, Client, Cluster};
 
 use crate::{
     ROUNDS,
@@ -19,12 +20,12 @@ use crate::{
     usage,
 };
 
-const PROBES: usize = 1000;
+const PROBES: usize = 2000;
 /// Rows before those that count: what both sides prepare when they first see it is prepared.
-const WARM_UP: usize = 300;
-/// Between two looks. Of a thread: the runtime's timer counts whole milliseconds.
-const LOOK: Duration = Duration::from_micros(100);
-const BETWEEN: Duration = Duration::from_millis(20);
+const WARM_UP: usize = 400;
+const BETWEEN: Duration = Duration::from_millis(10);
+/// In the WAL's text form.
+const SECONDS_A_DAY: f64 = 86_400.0;
 const WORKLOAD: Workload = Workload {
     name: "steady",
     schema: "CREATE TABLE probe (n int PRIMARY KEY)",
@@ -87,27 +88,52 @@ async fn probe(source: &Cluster, target: &Cluster) -> [f64; 4] {
         .spawn()
         .unwrap();
     let (here, there) = (source.client(SOURCE).await, target.client("copy").await);
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    // Prepared: a look should take nothing from those that are looked at.
-    let seen = there.prepare("SELECT count(*) FROM probe WHERE n = $1").await.unwrap();
+    let (from, to) = (insert_position(&here).await, insert_position(&there).await);
     let (mut began, mut cpu) = (Instant::now(), usage::cpu_of_server(target));
-    let mut waits = Vec::with_capacity(PROBES);
-    for n in 0..(WARM_UP + PROBES) as i32 {
-        if n as usize == WARM_UP {
-            waits.clear();
+    for n in 0..WARM_UP + PROBES {
+        if n == WARM_UP {
             (began, cpu) = (Instant::now(), usage::cpu_of_server(target));
         }
         here.batch(&format!("INSERT INTO probe VALUES ({n})")).await;
-        let committed = Instant::now();
-        while there.query_one(&seen, &[&n]).await.unwrap().get::<_, i64>(0) == 0 {
-            std::thread::sleep(LOOK);
-        }
-        waits.push(committed.elapsed().as_secs_f64());
         tokio::time::sleep(BETWEEN).await;
     }
     let cpu = (usage::cpu_of_server(target) - cpu) / began.elapsed().as_secs_f64();
     load.kill().unwrap();
     load.wait().unwrap();
+    wait(&there, "SELECT count(*) FROM probe", &(WARM_UP + PROBES).to_string()).await;
+    let (committed, visible) = (commits(source, &here, &from).await, commits(target, &there, &to).await);
+    let mut waits: Vec<f64> = committed.iter().map(|(n, time)| (visible[n] - time).rem_euclid(SECONDS_A_DAY)).collect();
+    assert_eq!(waits.len(), PROBES, "all of them are in the WAL");
     waits.sort_by(f64::total_cmp);
     [waits[PROBES / 2], waits[PROBES * 95 / 100], waits[PROBES * 99 / 100], cpu]
+}
+
+async fn insert_position(client: &Client) -> String {
+    client.text("SELECT pg_current_wal_insert_lsn()::text").await.unwrap()
+}
+
+/// When each row that counts was committed, in seconds of the day.
+async fn commits(server: &Cluster, client: &Client, from: &str) -> HashMap<i32, f64> {
+    let rows = client.query(&format!("SELECT n, xmin::text FROM probe WHERE n >= {WARM_UP}")).await;
+    // What is not flushed is not in the files, of which the last one ends with an error: there is no record yet.
+    client.batch("SELECT pg_switch_wal()").await;
+    let dump = Command::new(Binaries::tool("pg_waldump").unwrap())
+        .env("TZ", "UTC")
+        .args(["--rmgr=Transaction", "--start", from, "--path"])
+        .arg(server.data_dir().join("pg_wal"))
+        .output()
+        .unwrap();
+    let dump = String::from_utf8(dump.stdout).unwrap();
+    let times: HashMap<&str, f64> = dump.lines().filter_map(commit).collect();
+    rows.iter().map(|row| (row.get(0), times[row.get::<_, &str>(1)])).collect()
+}
+
+/// Transaction id and time of `rmgr: Transaction … tx: 747, lsn: … desc: COMMIT 2026-12-01 06:15:00.123456 UTC; …`.
+fn commit(line: &str) -> Option<(&str, f64)> {
+    let (_, rest) = line.split_once("tx:")?;
+    let (xid, rest) = rest.split_once(',')?;
+    let (_, time) = rest.split_once("COMMIT ")?;
+    let mut clock = time.split(' ').nth(1)?.split(':').map(|part| part.parse::<f64>().ok());
+    let (hours, minutes, seconds) = (clock.next()??, clock.next()??, clock.next()??);
+    Some((xid.trim(), hours * 3600.0 + minutes * 60.0 + seconds))
 }
