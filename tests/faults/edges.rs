@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgstream_testkit::{Cluster, Edge, Proxy, pair_with, source_major, target_major};
+use pgstream_testkit::{Cluster, Edge, Flow, Proxy, pair_with, source_major, target_major};
 
 use crate::replicator::{Pipeline, Replicator, SLOT};
 
@@ -48,6 +48,30 @@ async fn whatever_breaks_at_either_edge_of_a_commit_its_row_is_there_once() {
             assert_eq!(arrived(&pipeline).await, expected.join(" "), "{who} at {edge:?}");
         }
     }
+    running.stop().await.ok();
+}
+
+#[tokio::test]
+async fn a_request_that_the_target_never_gets_is_made_again() {
+    lost_on_the_way_to_the_target(Flow::Up).await;
+}
+
+#[tokio::test]
+async fn an_answer_of_the_target_that_never_comes_is_not_waited_for() {
+    lost_on_the_way_to_the_target(Flow::Down).await;
+}
+
+async fn lost_on_the_way_to_the_target(flow: Flow) {
+    let mut pipeline = Pipeline::new(LOOSE).await;
+    let leg = Proxy::start(pipeline.target.port()).await.unwrap();
+    pipeline.set("target.postgres.url", leg.url(&pipeline.target.url("app"), pipeline.target.port()));
+    pipeline.pgstream(&["init"]).await.ok();
+    let mut running = pipeline.run();
+    pipeline.caught_up(&mut running).await;
+    leg.lose(flow);
+    pipeline.here().await.batch("INSERT INTO loose VALUES (1)").await;
+    pipeline.caught_up(&mut running).await;
+    assert_eq!(arrived(&pipeline).await, "1");
     running.stop().await.ok();
 }
 

@@ -24,6 +24,7 @@ const OURS: &str = "application_name LIKE 'pgstream-aws%' AND pid <> pg_backend_
 impl Rig {
     /// Makes it happen; when this returns, it is over.
     pub async fn inflict(&mut self, fault: Fault) {
+        self.latest = Some(fault);
         match fault {
             Fault::Killed => {
                 self.kill();

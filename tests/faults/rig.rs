@@ -12,7 +12,7 @@ use pgstream_testkit::{
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use crate::{
-    fault::{SENDER_PATIENCE, Side},
+    fault::{Fault, SENDER_PATIENCE, Side},
     record::Record,
     replicator::{Pipeline, Replicator},
 };
@@ -61,6 +61,7 @@ pub struct Rig {
     seed: u64,
     markers: i64,
     passwords: [u32; 2],
+    pub latest: Option<Fault>,
 }
 
 impl Rig {
@@ -89,6 +90,7 @@ impl Rig {
             seed,
             markers: 0,
             passwords: [0; 2],
+            latest: None,
         };
         rig.configure().await;
         rig.pipeline.pgstream(&["init"]).await.ok();
@@ -221,9 +223,21 @@ impl Rig {
     async fn look_after(&mut self, since: Instant) {
         tokio::time::sleep(POLL).await;
         self.supervise();
-        let running = self.running.as_mut().unwrap();
-        running.assert_running();
-        assert!(since.elapsed() < PATIENCE, "no change arrives (seed {})\n{}", self.seed, running.stderr());
+        self.running.as_mut().unwrap().assert_running();
+        if since.elapsed() > PATIENCE {
+            let sessions = self.sessions(Side::Source).await + &self.sessions(Side::Target).await;
+            let log = self.running.as_mut().unwrap().stderr();
+            panic!("no change arrives after {:?} (seed {})\n{sessions}{log}", self.latest, self.seed);
+        }
+    }
+
+    /// What the server's sessions do, and what they wait for.
+    async fn sessions(&self, side: Side) -> String {
+        let asked = "SELECT concat_ws(' ', pid, application_name, state, wait_event_type, wait_event,
+                pg_blocking_pids(pid), now() - state_change, left(query, 300))
+            FROM pg_stat_activity WHERE backend_type IN ('client backend', 'walsender') AND pid <> pg_backend_pid()";
+        let lines = self.server(side).client("app").await.query(asked).await;
+        lines.iter().map(|line| format!("{side:?}: {}\n", line.get::<_, String>(0))).collect()
     }
 
     /// Starts a copy again that could not begin.

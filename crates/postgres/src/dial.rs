@@ -212,7 +212,7 @@ impl Attempt<'_> {
     ) -> Result<(H::Session, Peer), Error> {
         let work = async {
             let transport = self.transport(place, mode, leg).await?;
-            let encrypted = matches!(transport, Transport::Tls(_));
+            let encrypted = transport.is_encrypted();
             let session = handshake.start(transport, &self.server, login).await?;
             Ok((session, Peer { host: self.host.clone(), place: place.clone(), encrypted }))
         };
@@ -231,7 +231,7 @@ impl Attempt<'_> {
             }
         };
         match leg {
-            Leg::Plain => Ok(Transport::Plain(socket)),
+            Leg::Plain => Ok(Transport::plain(socket)),
             Leg::IfOffered | Leg::Tls => self.negotiate(socket, mode, leg).await,
         }
     }
@@ -249,9 +249,9 @@ impl Attempt<'_> {
         match (answer.await.map_err(|source| self.io("asking for TLS at", source))?, leg) {
             (b'S', _) => {
                 let stream = tls::handshake(socket, self.host, mode, &self.dsn.tls).await.map_err(failed)?;
-                Ok(Transport::Tls(Box::new(stream)))
+                Ok(Transport::encrypted(stream))
             }
-            (b'N', Leg::IfOffered) => Ok(Transport::Plain(socket)),
+            (b'N', Leg::IfOffered) => Ok(Transport::plain(socket)),
             (b'N', _) => Err(failed(TlsError::NotOffered(mode))),
             _ => Err(failed(TlsError::NotPostgres)),
         }

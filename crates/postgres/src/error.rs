@@ -87,6 +87,13 @@ pub enum Error {
         /// How long was waited.
         after: Duration,
     },
+    /// The server waits for a request, and the session for the answer to one.
+    Unanswered {
+        /// `host:port/database`, without secrets.
+        server: String,
+        /// How long nothing has moved.
+        after: Duration,
+    },
     /// TLS could not be set up as `sslmode` asks.
     Tls {
         /// `host:port/database`, without secrets.
@@ -157,7 +164,11 @@ impl Error {
             Self::Refused { source, .. } if source.code == "58P01" => Class::Lost,
             Self::Refused { source, .. } => sqlstate::lookup(&source.code).class,
             Self::SlotLost { .. } => Class::Lost,
-            Self::Io { .. } | Self::Timeout { .. } | Self::WrongRole { .. } | Self::Ended { .. } => Class::Transient,
+            Self::Io { .. }
+            | Self::Timeout { .. }
+            | Self::Unanswered { .. }
+            | Self::WrongRole { .. }
+            | Self::Ended { .. } => Class::Transient,
             Self::Tls { source, .. } => source.class(),
             Self::Password { source, .. } => source.class,
             Self::Authentication { .. } | Self::Tools { .. } => Class::Setup,
@@ -199,6 +210,10 @@ impl Error {
             Self::Io { .. } | Self::Timeout { .. } => Some(Cow::Borrowed(
                 "check the host name, port, security group and route; on AWS the instance must accept the port from this task's \
                  security group",
+            )),
+            Self::Unanswered { .. } => Some(Cow::Borrowed(
+                "what is between this task and the server (a proxy, a firewall, a load balancer) lost or changed a piece of the \
+                 connection: try again, and leave it out if it happens again",
             )),
             Self::Tls { source, .. } => source.help().map(Cow::Borrowed),
             Self::Password { source, .. } => source.help.as_deref().map(Cow::Borrowed),
@@ -271,6 +286,9 @@ impl fmt::Display for Error {
             }
             Self::Io { server, doing, source } => write!(f, "{doing} {server}: {source}"),
             Self::Timeout { server, after } => write!(f, "{server} did not answer within {after:?}"),
+            Self::Unanswered { server, after } => {
+                write!(f, "an answer of {server} was lost on the way: it has waited for a request for {after:?}")
+            }
             Self::Tls { server, source } => write!(f, "cannot connect to {server}: {source}"),
             Self::Password { server, source } => write!(f, "cannot obtain the password for {server}: {source}"),
             Self::Authentication { server, problem } => write!(f, "cannot authenticate to {server}: {problem}"),
@@ -302,6 +320,7 @@ impl miette::Diagnostic for Error {
             Self::SlotLost { .. } => "slot_lost",
             Self::Io { .. } => "network",
             Self::Timeout { .. } => "timeout",
+            Self::Unanswered { .. } => "unanswered",
             Self::Tls { .. } => "tls",
             Self::Password { .. } => "password",
             Self::Authentication { .. } => "authentication",

@@ -12,6 +12,7 @@ pub mod ident;
 pub mod lsn;
 mod password;
 pub mod pgoutput;
+mod pulse;
 pub mod replication;
 pub mod server;
 pub mod tls;
@@ -27,4 +28,5 @@ pub use password::{
     Credentials, CredentialsError, CredentialsFuture, CredentialsRequest, MAX_REFUSALS, Password, PasswordProvider,
     Refusal,
 };
+pub use pulse::{Pulse, answered};
 pub use server::{Canceller, Client, Server, Session};

@@ -25,6 +25,7 @@ use crate::{
     dial::{self, Handshake, Peer, Role},
     dsn::ChannelBinding,
     password::Login,
+    pulse::Pulse,
     replication,
     transport::{Settled, Transport},
 };
@@ -139,7 +140,8 @@ impl Server {
     }
 
     pub(crate) async fn dial(&self, session: &Session) -> Result<(Client, Peer), Error> {
-        let handshake = SqlHandshake { dsn: &self.dsn, session, options: start_options(&self.dsn, session) };
+        let handshake =
+            SqlHandshake { server: self, dsn: &self.dsn, session, options: start_options(&self.dsn, session) };
         dial::dial(&self.dsn, &self.password, &handshake).await
     }
 
@@ -166,6 +168,7 @@ impl fmt::Debug for Server {
 }
 
 struct SqlHandshake<'a> {
+    server: &'a Server,
     dsn: &'a Arc<Dsn>,
     session: &'a Session,
     options: String,
@@ -194,11 +197,18 @@ impl Handshake for SqlHandshake<'_> {
             config.password(password.expose_secret());
         }
         let connect = |source| Error::Connect { server: server.to_owned(), source };
+        let moved = transport.moved();
         let (client, connection) = Box::pin(config.connect_raw(transport, Settled)).await.map_err(connect)?;
         let parting = Parting::default();
         let task = tokio::spawn(drive(connection, server.to_owned(), parting.clone()));
         let canceller = Canceller { dsn: Arc::clone(self.dsn), peer: None, token: client.cancel_token() };
-        Ok(Client { client, task: Some(task), server: server.to_owned(), parting, canceller })
+        let pulse = Pulse::new(self.server.clone(), client.cancel_token(), moved).await;
+        let pulse = pulse.map_err(|source| Error::Io {
+            server: server.to_owned(),
+            doing: "reading the session's number of".into(),
+            source,
+        })?;
+        Ok(Client { client, task: Some(task), server: server.to_owned(), parting, canceller, pulse })
     }
 
     async fn role(&self, client: &mut Client) -> Result<Role, Error> {
@@ -238,6 +248,7 @@ pub struct Client {
     server: String,
     parting: Parting,
     canceller: Canceller,
+    pulse: Pulse,
 }
 
 impl Client {
@@ -262,6 +273,12 @@ impl Client {
             .await
             .map_err(self.failed("reading the server version"))?;
         Ok(row.get::<_, i32>(0).unsigned_abs())
+    }
+
+    /// What tells whether its answers can still come, for [`answered`](crate::answered).
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// A handle that cancels what this session runs. Use it instead of the driver's `cancel_token`, which does not

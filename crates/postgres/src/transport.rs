@@ -5,6 +5,10 @@ use std::{
     future::{Ready, ready},
     io, mem, net,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -62,13 +66,44 @@ impl Tcp {
     }
 }
 
+/// Bytes that a transport has taken and given so far.
+pub(crate) type Moved = Arc<AtomicU64>;
+
 /// A socket on which TLS has been settled, one way or the other.
-pub(crate) enum Transport {
+pub(crate) struct Transport {
+    link: Link,
+    moved: Moved,
+}
+
+enum Link {
     Plain(Socket),
     Tls(Box<client::TlsStream<Socket>>),
 }
 
 impl Transport {
+    pub(crate) fn plain(socket: Socket) -> Self {
+        Self { link: Link::Plain(socket), moved: Moved::default() }
+    }
+
+    pub(crate) fn encrypted(stream: client::TlsStream<Socket>) -> Self {
+        Self { link: Link::Tls(Box::new(stream)), moved: Moved::default() }
+    }
+
+    pub(crate) fn is_encrypted(&self) -> bool {
+        matches!(self.link, Link::Tls(_))
+    }
+
+    pub(crate) fn moved(&self) -> Moved {
+        Arc::clone(&self.moved)
+    }
+
+    fn count<T>(&self, moved: Poll<io::Result<T>>, bytes: impl FnOnce(&T) -> usize) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Ok(moved)) = &moved {
+            self.moved.fetch_add(bytes(moved) as u64, Ordering::Relaxed);
+        }
+        moved
+    }
+
     /// Whatever arrives from now on wakes nobody up, until the next read or write.
     pub(crate) fn sleep(&mut self) {
         if let Socket::Tcp(tcp) = self.socket() {
@@ -85,17 +120,17 @@ impl Transport {
     }
 
     fn socket(&mut self) -> &mut Socket {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(stream) => stream.get_mut().0,
+        match &mut self.link {
+            Link::Plain(socket) => socket,
+            Link::Tls(stream) => stream.get_mut().0,
         }
     }
 
     /// What SCRAM can bind to: the hash of the server's certificate, inside TLS.
     pub(crate) fn end_point(&self) -> Option<Vec<u8>> {
-        match self {
-            Self::Plain(_) => None,
-            Self::Tls(stream) => server_end_point(stream.get_ref().1.peer_certificates()?.first()?),
+        match &self.link {
+            Link::Plain(_) => None,
+            Link::Tls(stream) => server_end_point(stream.get_ref().1.peer_certificates()?.first()?),
         }
     }
 }
@@ -153,51 +188,55 @@ impl AsyncWrite for Socket {
 }
 
 impl AsyncRead for Transport {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = match &mut self.link {
+            Link::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Link::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        self.count(read, |()| buf.filled().len() - before)
     }
 }
 
 impl AsyncWrite for Transport {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = match &mut self.link {
+            Link::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Link::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        };
+        self.count(written, |bytes| *bytes)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        let written = match &mut self.link {
+            Link::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Link::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        };
+        self.count(written, |bytes| *bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.link {
+            Link::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Link::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.link {
+            Link::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Link::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
+        match &self.link {
+            Link::Plain(stream) => stream.is_write_vectored(),
+            Link::Tls(stream) => stream.is_write_vectored(),
         }
     }
 }
@@ -235,7 +274,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut theirs, _) = listener.accept().await.unwrap();
-        let mut transport = Transport::Plain(Socket::Tcp(Tcp::Awake(ours)));
+        let mut transport = Transport::plain(Socket::Tcp(Tcp::Awake(ours)));
         let mut read = [0; 3];
         for _ in 0..3 {
             transport.sleep();

@@ -8,13 +8,14 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use pgstream_postgres::{
     Class, Credentials, CredentialsError, CredentialsFuture, CredentialsRequest, Dsn, Error, MAX_REFUSALS, Password,
-    PasswordProvider, Server, Session,
+    PasswordProvider, Server, Session, answered,
 };
-use pgstream_testkit::{Cluster, tools_path};
+use pgstream_testkit::{Cluster, Flow, Proxy, tools_path};
 
 fn server(url: &str) -> Server {
     Server::new(Dsn::parse(url).unwrap())
@@ -379,4 +380,47 @@ async fn a_client_certificate_logs_in() {
     assert_eq!(refused(&url).await.class(), Class::Setup);
     let error = refused(&format!("{url}&sslcert={}&sslkey={}", path("robot.pem"), path("robot.pem"))).await;
     assert_eq!(error.class(), Class::Config, "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_is_not_waited_for() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let lost = async |flow| {
+        let proxy = Proxy::start(cluster.port()).await.unwrap();
+        let client = connect(&proxy.url(&cluster.url("postgres"), cluster.port())).await.unwrap();
+        proxy.lose(flow);
+        let asked = async { client.query_one("SELECT 1", &[]).await.map_err(client.failed("asking")) };
+        let error = answered(&[client.pulse()], asked).await.unwrap_err();
+        assert!(matches!(error, Error::Unanswered { .. }), "{flow:?}: {error}");
+        assert_eq!(error.class(), Class::Transient);
+        assert!(error.to_string().starts_with("an answer of 127.0.0.1:"), "{error}");
+    };
+    tokio::join!(lost(Flow::Up), lost(Flow::Down));
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_long_is_waited_for() {
+    let cluster = Cluster::builder().start().await.unwrap();
+    let url = cluster.url("postgres");
+    let (working, waiting, holder) = tokio::try_join!(connect(&url), connect(&url), connect(&url)).unwrap();
+    holder.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(1)").await.unwrap();
+    let works = async {
+        let sleeps = async { working.batch_execute("SELECT pg_sleep(50)").await.map_err(working.failed("sleeping")) };
+        answered(&[working.pulse()], sleeps).await
+    };
+    let waits = async {
+        let locks = "SELECT pg_advisory_lock(1)";
+        let locks = async { waiting.batch_execute(locks).await.map_err(waiting.failed("locking")) };
+        answered(&[waiting.pulse()], locks).await
+    };
+    // The one session idles while the other works: rows are read slowly and written at once.
+    let reading = async {
+        let commits = async {
+            tokio::time::sleep(Duration::from_secs(45)).await;
+            holder.batch_execute("COMMIT").await.map_err(holder.failed("committing"))
+        };
+        answered(&[working.pulse(), holder.pulse()], commits).await
+    };
+    let (works, waits, reading) = tokio::join!(works, waits, reading);
+    (works.unwrap(), waits.unwrap(), reading.unwrap());
 }

@@ -47,6 +47,8 @@ struct Mode {
     held: bool,
     /// Raised to end the flow to the server, or the one to the client, of all connections that are open.
     half_closes: [u64; 2],
+    /// What is read next of the flow to the server, or of the one to the client, does not go on.
+    losing: [bool; 2],
 }
 
 /// Where a COMMIT is held.
@@ -171,6 +173,11 @@ impl Proxy {
         self.shared.mode.send_modify(|mode| mode.half_closes[flow as usize] += 1);
     }
 
+    /// Loses what comes next in one direction, whichever connection it comes on; nobody is told.
+    pub fn lose(&self, flow: Flow) {
+        self.shared.mode.send_modify(|mode| mode.losing[flow as usize] = true);
+    }
+
     /// Changes one byte once this many more have passed, both directions counted. Only encryption notices.
     pub fn corrupt_after(&self, bytes: u64) {
         self.shared.sound.store(bytes, Ordering::SeqCst);
@@ -277,6 +284,9 @@ impl Pump<'_> {
             }
             self.mode.wait_for(|mode| !mode.stalled).await.map_err(|_| Cut)?;
             self.hold(&buffer[..read]).await?;
+            if self.shared.mode.send_if_modified(|mode| std::mem::take(&mut mode.losing[flow])) {
+                continue;
+            }
             self.corrupt(&mut buffer[..read]);
             self.forward(&buffer[..read], &mut to).await?;
         }

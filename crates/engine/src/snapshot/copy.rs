@@ -16,7 +16,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
 use pgstream_config::pipeline::OnConflict;
-use pgstream_postgres::{Client, quote_ident};
+use pgstream_postgres::{Client, answered, quote_ident};
 use tokio::sync::OnceCell;
 use tokio_postgres::{SimpleQueryMessage, Transaction};
 
@@ -238,6 +238,7 @@ pub(crate) async fn part(
         unit.cleared.get_or_try_init(|| clear(context, &*target, unit)).await?;
     }
     let failed = target.failed(&unit.doing());
+    let sessions = [source.pulse(), target.pulse()];
     let run = async {
         if mutants::is(Mutant::LedgerFirst) {
             ledger::record(&**target, &context.origin, &context.entry(unit, part, Copied::default())).await?;
@@ -245,7 +246,7 @@ pub(crate) async fn part(
         let tx = target.build_transaction().start().await?;
         fill(context, source, tx, unit, part).await
     };
-    run.await.map_err(|failure| failure.told(source, unit, failed))
+    answered(&sessions, run).await.map_err(|failure| failure.told(source, unit, failed))
 }
 
 /// What a part has brought whose COMMIT was sent and not answered, if it has. Waits for the transaction to end that may
@@ -274,6 +275,12 @@ pub(crate) enum Failure {
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::Target(error)
+    }
+}
+
+impl From<pgstream_postgres::Error> for Failure {
+    fn from(error: pgstream_postgres::Error) -> Self {
+        Self::Other(error.into())
     }
 }
 

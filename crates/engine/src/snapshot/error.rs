@@ -1,5 +1,7 @@
 //! What can stop a copy, and what to type next.
 
+mod tools;
+
 use std::path::PathBuf;
 
 use miette::Diagnostic;
@@ -232,7 +234,7 @@ pub enum Error {
 
     /// A client tool failed.
     #[error("{tool} failed: {message}")]
-    #[diagnostic(code(snapshot::tool_failed), help("{}", tool_help(.message)))]
+    #[diagnostic(code(snapshot::tool_failed), help("{}", tools::help(.message)))]
     ToolFailed {
         /// `pg_dump` or `pg_restore`.
         tool: &'static str,
@@ -446,32 +448,6 @@ pub enum Error {
     Worker(String),
 }
 
-/// What the tools say when time heals it. They give no codes, only texts: libpq's (in English, as the tools run in locale C)
-/// and the server's.
-const PASSING: [&str; 12] = [
-    // The connection broke, or the server stopped and comes back.
-    "server closed the connection unexpectedly",
-    "could not receive data from server",
-    "could not send data to server",
-    "SSL connection has been closed unexpectedly",
-    "SSL SYSCALL error",
-    "unexpected eof while reading",
-    "Connection reset by peer",
-    "Connection refused",
-    "Connection timed out",
-    "terminating connection due to",
-    "the database system is ",
-    // The session that exported the snapshot is gone.
-    "SET TRANSACTION SNAPSHOT",
-];
-
-/// Whether the failure of a tool goes away by itself.
-fn is_passing(message: &str) -> bool {
-    // pg_dump waited for a lock as long as it was told to.
-    let waited = message.contains("LOCK TABLE") && message.contains("timeout");
-    waited || PASSING.iter().any(|words| message.contains(words))
-}
-
 impl Error {
     /// Whether it may be for want of a right.
     #[must_use]
@@ -480,7 +456,7 @@ impl Error {
             Self::Postgres(error) => error.is_permission_denied(),
             // Also an owner who does not exist.
             Self::Restore { source, .. } => matches!(source.sqlstate(), Some("42501" | "42704")),
-            Self::ToolFailed { message, .. } => says_permission_denied(message),
+            Self::ToolFailed { message, .. } => tools::is_denied(message),
             Self::Role { .. } => true,
             _ => false,
         }
@@ -492,7 +468,7 @@ impl Error {
         match self {
             Self::Postgres(error) => error.class(),
             Self::Restore { source, .. } => source.class(),
-            Self::ToolFailed { message, .. } if is_passing(message) => Class::Transient,
+            Self::ToolFailed { message, .. } if tools::is_passing(message) => Class::Transient,
             Self::OtherHistory { .. } | Self::SchemaChanged { .. } | Self::SlotAhead { .. } => Class::Lost,
             Self::Cancelled
             | Self::AlreadyRunning { .. }
@@ -550,22 +526,6 @@ fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
-/// The tools give no codes, only the server's texts.
-fn says_permission_denied(message: &str) -> bool {
-    message.contains("permission denied")
-}
-
-fn tool_help(message: &str) -> &'static str {
-    if says_permission_denied(message) {
-        "the source role needs USAGE on every schema and SELECT on every table and sequence: \
-         `GRANT pg_read_all_data TO …` (PostgreSQL 14+), or GRANT USAGE ON SCHEMA and SELECT ON ALL TABLES per schema"
-    } else if message.contains("out of shared memory") {
-        "every table is locked while its schema is read: raise max_locks_per_transaction on the source"
-    } else {
-        "the message above is the tool's own; fix what it names and run this again: finished work is kept"
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -576,20 +536,5 @@ mod tests {
         let text = Error::TargetNotEmpty { tables: names }.to_string();
         assert!(text.contains("12 tables") && text.contains("t9 and 2 more"), "{text}");
         assert!(!text.contains("t10"), "{text}");
-    }
-
-    #[test]
-    fn a_tool_that_lost_its_connection_is_run_again() {
-        let class = |message: &str| Error::ToolFailed { tool: "pg_dump", message: message.to_owned() }.class();
-        for passing in [
-            "pg_dump: error: query failed: server closed the connection unexpectedly",
-            "pg_dump: error: connection to server at \"127.0.0.1\", port 1 failed: Connection refused",
-            "pg_dump: error: query failed: ERROR:  snapshot \"00000004-1\" does not exist\npg_dump: detail: Query was: SET TRANSACTION SNAPSHOT '00000004-1'",
-            "pg_dump: error: query failed: ERROR:  canceling statement due to statement timeout\npg_dump: detail: Query was: LOCK TABLE public.t IN ACCESS SHARE MODE",
-        ] {
-            assert_eq!(class(passing), Class::Transient, "{passing}");
-        }
-        assert_eq!(class("pg_dump: error: query failed: ERROR:  permission denied for table t"), Class::Setup);
-        assert_eq!(class("pg_dump: error: connection failed: FATAL:  password authentication failed"), Class::Setup);
     }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use pgstream_config::pipeline::Retry;
-use pgstream_postgres::{Client, Server, Session};
+use pgstream_postgres::{Client, Server, Session, answered};
 
 use super::{
     Error,
@@ -155,10 +155,13 @@ impl SchemaLane {
                     self.target = Some(target);
                     return Ok(());
                 }
-                if let Some(key) = &piece.key {
-                    key.plan(&target).await?;
-                }
-                dump.restore(&target, lanes.target_major, &piece.ids, &piece.what).await?;
+                let restore = async {
+                    if let Some(key) = &piece.key {
+                        key.plan(&target).await?;
+                    }
+                    dump.restore(&target, lanes.target_major, &piece.ids, &piece.what).await
+                };
+                answered(&[target.pulse()], restore).await?;
                 self.target = Some(target);
                 Ok::<(), Error>(())
             };

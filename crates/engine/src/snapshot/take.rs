@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use pgstream_postgres::Client;
+use pgstream_postgres::{Client, answered};
 use tokio::sync::OnceCell;
 use tokio_postgres::Statement;
 
@@ -87,6 +87,12 @@ enum Refused {
     Other(Error),
 }
 
+impl From<pgstream_postgres::Error> for Refused {
+    fn from(error: pgstream_postgres::Error) -> Self {
+        Self::Other(error.into())
+    }
+}
+
 /// A session that fills tables.
 pub(crate) struct Filler {
     pub(crate) target: Client,
@@ -111,7 +117,8 @@ pub(crate) async fn take(
     after: (i32, i32),
 ) -> Result<Taken, Error> {
     valve::wait_while_paused(&filler.target, &context.origin.source).await?;
-    let outcome = attempt(context, reader, filler, round, after).await;
+    let sessions = [reader.client().pulse(), filler.target.pulse()];
+    let outcome = answered(&sessions, attempt(context, reader, filler, round, after)).await;
     let target = &filler.target;
     match outcome {
         Ok((None, _)) => Ok(Taken::Nothing),

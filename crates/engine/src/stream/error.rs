@@ -1,5 +1,7 @@
 //! Why a stream stops.
 
+use std::time::Duration;
+
 use pgstream_postgres::{Class, Lsn, TableName};
 
 use crate::target::{ledger::LedgerError, progress::ClaimError};
@@ -335,6 +337,13 @@ pub enum Error {
         /// For how long.
         seconds: u64,
     },
+    /// Something on the way to the stream took too long, or its answer was lost.
+    #[error("the stream could not be opened within {} s", after.as_secs())]
+    #[diagnostic(code(stream::not_opened))]
+    NotOpened {
+        /// How long was waited.
+        after: Duration,
+    },
     /// A local file or pipe failed.
     #[error("writing changes to standard output: {0}")]
     #[diagnostic(code(stream::stdout))]
@@ -396,7 +405,7 @@ impl Error {
                 Class::Transient => Class::Transient,
                 _ => Class::Setup,
             },
-            Self::Silent { .. } | Self::TextNeeded => Class::Transient,
+            Self::Silent { .. } | Self::NotOpened { .. } | Self::TextNeeded => Class::Transient,
             Self::Conflict { .. } | Self::Deferred { .. } => Class::Data,
             Self::Protocol { .. } => Class::Bug,
             Self::Stdout(_) => Class::Setup,

@@ -30,7 +30,10 @@ use pgstream_config::{
     pattern::TableFilter,
     pipeline::{ObjectTypes, Retry},
 };
-use pgstream_postgres::{Class, Client, Server, Session, replication::StartOptions};
+use pgstream_postgres::{
+    Class, Client, Lsn, Server, Session, answered,
+    replication::{Connection, ReplicationStream, StartOptions},
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, interval, timeout},
@@ -58,6 +61,8 @@ use crate::{
 const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often sequence values are carried over.
 const SEQUENCE_INTERVAL: Duration = Duration::from_secs(10);
+/// Opening sessions, checking both sides and waiting for an earlier replicator take half a minute at most.
+const OPENING: Duration = Duration::from_secs(60);
 /// A stop is promised within 10 s: so long may the target take to finish its transaction,
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// the last look at the sequences,
@@ -174,7 +179,7 @@ async fn session(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken) 
     };
     let (opened, sink) = tokio::select! {
         () = cancel.cancelled() => return Ok(()),
-        opened = open => opened?,
+        opened = timeout(OPENING, open) => opened.unwrap_or(Err(Error::NotOpened { after: OPENING }))?,
     };
     match sink {
         Some((target, writer, sequences)) => {
@@ -187,11 +192,18 @@ async fn session(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken) 
     }
 }
 
-/// The slot was there a moment ago.
-fn not_started(job: &Job, error: pgstream_postgres::Error) -> Error {
-    match error.sqlstate() {
-        Some("42704") => Error::SlotMissing { slot: job.slot.clone() },
-        _ => error.into(),
+async fn start(
+    job: &Job,
+    replication: Connection,
+    position: Lsn,
+    options: &StartOptions,
+) -> Result<ReplicationStream, Error> {
+    match timeout(OPENING, replication.start(position, options)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        // It was there a moment ago.
+        Ok(Err(error)) if error.sqlstate() == Some("42704") => Err(Error::SlotMissing { slot: job.slot.clone() }),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(Error::NotOpened { after: OPENING }),
     }
 }
 
@@ -221,7 +233,7 @@ async fn to_server(
     let schema = Replay::new(job, Arc::clone(&ledger), writer.replica_role);
     let applier = Applier::new(writer, target, schema, report, copying, Arc::clone(monitor)).await?;
     let options = start_options(job, &opened);
-    let stream = opened.replication.start(position, &options).await.map_err(|error| not_started(job, error))?;
+    let stream = start(job, opened.replication, position, &options).await?;
     tracing::info!(slot = job.slot, %position, binary = options.binary, "streaming");
     monitor.enter(Phase::Streaming);
 
@@ -285,7 +297,7 @@ async fn to_stdout(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken
     let (work, todo) = mpsc::channel(1);
     let (report, applied) = watch::channel(Applied { done: 0, applied: position, durable: position });
     let options = start_options(job, &opened);
-    let stream = opened.replication.start(position, &options).await.map_err(|error| not_started(job, error))?;
+    let stream = start(job, opened.replication, position, &options).await?;
     monitor.enter(Phase::Streaming);
     let printing = AbortOnDropHandle::new(tokio::spawn(Printer::new(report, Arc::clone(monitor)).run(todo)));
     let mut reader =
@@ -314,13 +326,18 @@ async fn follow_sequences(job: &Job, source: &Client, target: &Client) -> Result
     }
 }
 
-/// How far ahead the source is, only the source can say: its walsender tells what it has sent.
+/// How far ahead the source is, only the source can say: its walsender tells what it has sent. This is also how is noticed
+/// that the session, which others ask too, has lost an answer.
 async fn watch_source(source: &Client, monitor: &Monitor) -> Result<(), Error> {
     let mut tick = interval(SOURCE_INTERVAL);
+    let session = [source.pulse()];
+    let written = async || {
+        let row = source.query_one("SELECT pg_current_wal_flush_lsn()", &[]).await;
+        Ok::<Lsn, Error>(row.map_err(source.failed("reading the end of the source's WAL"))?.get(0))
+    };
     loop {
         tick.tick().await;
-        let row = source.query_one("SELECT pg_current_wal_flush_lsn()", &[]).await;
-        monitor.source_written(row.map_err(source.failed("reading the end of the source's WAL"))?.get(0));
+        monitor.source_written(answered(&session, written()).await?);
     }
 }
 

@@ -74,7 +74,7 @@ pub async fn copy_out(said: &[u8]) -> Result<usize, tokio_postgres::Error> {
     let server = tokio::spawn(answer(theirs, said));
     let mut config = tokio_postgres::Config::new();
     config.user("user").dbname("db");
-    let (client, connection) = config.connect_raw(Transport::Plain(Socket::Unix(ours)), Settled).await?;
+    let (client, connection) = config.connect_raw(Transport::plain(Socket::Unix(ours)), Settled).await?;
     let connection = tokio::spawn(connection);
     let read = async {
         let rows = client.copy_out("COPY t TO STDOUT (FORMAT binary)").await?;
@@ -126,7 +126,7 @@ fn wire(said: &[u8]) -> io::Result<(Wire, Peer)> {
     // What we say stays in the socket: were it closed, our writes would fail before our reads.
     peer.shutdown(Shutdown::Write)?;
     ours.set_nonblocking(true)?;
-    let transport = Transport::Plain(Socket::Unix(UnixStream::from_std(ours)?));
+    let transport = Transport::plain(Socket::Unix(UnixStream::from_std(ours)?));
     Ok((Wire::new(transport, NAME), peer))
 }
 

@@ -28,12 +28,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pgstream_postgres::{Class, Client, Lsn, Server, pgoutput::Timestamp};
+use pgstream_postgres::{Class, Client, Lsn, Server, answered, pgoutput::Timestamp};
 use tokio::{
     sync::{mpsc, watch},
     time::sleep,
 };
-use tokio_postgres::Statement;
+use tokio_postgres::{Row, Statement};
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::schema::Replay;
@@ -142,18 +142,19 @@ impl Applier {
     /// # Errors
     /// When a change cannot be applied or the target fails; nothing of its transaction is kept.
     pub async fn run(mut self, mut todo: mpsc::Receiver<Work>) -> Result<(), Error> {
+        let session = [self.client.pulse()];
         loop {
             tokio::select! {
                 biased;
                 work = todo.recv() => match work {
                     Some(Work::Chunk(chunk)) => {
                         let began = Instant::now();
-                        self.chunk(*chunk).await?;
+                        answered(&session, self.chunk(*chunk)).await?;
                         self.monitor.applied_in(began.elapsed());
                         self.report.send_modify(|applied| applied.done += 1);
                     }
                     Some(Work::Ddl(ddl)) => {
-                        self.schema_change(&ddl).await?;
+                        answered(&session, self.schema_change(&ddl)).await?;
                         self.report.send_modify(|applied| applied.done += 1);
                     }
                     Some(Work::CopyAgain) => {
@@ -161,7 +162,7 @@ impl Applier {
                         self.report.send_modify(|applied| applied.done += 1);
                     }
                     Some(Work::Idle(end)) => {
-                        self.commit(end, None, true).await?;
+                        answered(&session, self.commit(end, None, true)).await?;
                         self.report.send_modify(|applied| applied.done += 1);
                     }
                     None => break,
@@ -172,8 +173,7 @@ impl Applier {
                     self.copying.send_replace(Copying::default());
                 }
                 () = sleep(DURABILITY_POLL), if self.durability.is_waiting() && !self.open => {
-                    let row = self.client.query_one(&self.positions, &[]).await;
-                    let row = row.map_err(self.client.failed("asking what is flushed"))?;
+                    let row = answered(&session, self.ask_positions()).await?;
                     self.saw(row.get(0), row.get(1));
                 }
             }
@@ -305,6 +305,11 @@ impl Applier {
             }
             _ => rowwise::apply(&self.client, &mut self.tables, &whole).await,
         }
+    }
+
+    async fn ask_positions(&self) -> Result<Row, Error> {
+        let row = self.client.query_one(&self.positions, &[]).await;
+        Ok(row.map_err(self.client.failed("asking what is flushed"))?)
     }
 
     async fn load_tables(&mut self, chunk: &Chunk) -> Result<(), Error> {
