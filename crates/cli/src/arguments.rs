@@ -8,9 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use pgstream_config::Overrides;
 use pgstream_engine::source::Part;
 
-pub use self::setup::{
-    DatabaseArgs, Provision, ProvisionApply, ProvisionSide, UserMode, UserRole, Users, UsersApply, UsersArgs,
-};
+pub use self::setup::{DatabaseArgs, Provision, ProvisionApply, ProvisionSide, UserMode, UserRole, Users, UsersArgs};
 
 /// Copies a PostgreSQL database and keeps the copy in step: snapshot, then streaming, exactly once.
 #[derive(Debug, Parser)]

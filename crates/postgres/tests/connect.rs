@@ -421,6 +421,5 @@ async fn an_answer_that_takes_long_is_waited_for() {
         };
         answered(&[working.pulse(), holder.pulse()], commits).await
     };
-    let (works, waits, reading) = tokio::join!(works, waits, reading);
-    (works.unwrap(), waits.unwrap(), reading.unwrap());
+    tokio::try_join!(works, waits, reading).unwrap();
 }
