@@ -75,6 +75,24 @@ async fn lost_on_the_way_to_the_target(flow: Flow) {
     running.stop().await.ok();
 }
 
+#[tokio::test]
+async fn a_stream_that_waits_too_long_to_be_opened_says_so_and_tries_again() {
+    let pipeline = Pipeline::new(LOOSE).await;
+    pipeline.pgstream(&["init"]).await.ok();
+    let mut running = pipeline.run();
+    pipeline.caught_up(&mut running).await;
+    running.stop().await.ok();
+    let there = pipeline.there().await;
+    there.batch("BEGIN; LOCK TABLE pgstream.apply_progress").await;
+    let mut running = pipeline.run();
+    running.says("the stream could not be opened within 60 s").await;
+    there.batch("COMMIT").await;
+    pipeline.here().await.batch("INSERT INTO loose VALUES (1)").await;
+    pipeline.caught_up(&mut running).await;
+    assert_eq!(arrived(&pipeline).await, "1");
+    running.stop().await.ok();
+}
+
 async fn arrived(pipeline: &Pipeline) -> String {
     let rows = "SELECT string_agg(n::text, ' ' ORDER BY n) FROM loose";
     pipeline.there().await.text(rows).await.unwrap_or_default()
