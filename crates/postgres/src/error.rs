@@ -287,7 +287,8 @@ impl fmt::Display for Error {
             Self::Io { server, doing, source } => write!(f, "{doing} {server}: {source}"),
             Self::Timeout { server, after } => write!(f, "{server} did not answer within {after:?}"),
             Self::Unanswered { server, after } => {
-                write!(f, "an answer of {server} was lost on the way: it has waited for a request for {after:?}")
+                let seconds = after.as_secs();
+                write!(f, "an answer of {server} was lost on the way: it has waited for a request for {seconds} s")
             }
             Self::Tls { server, source } => write!(f, "cannot connect to {server}: {source}"),
             Self::Password { server, source } => write!(f, "cannot obtain the password for {server}: {source}"),

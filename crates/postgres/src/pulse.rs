@@ -96,10 +96,14 @@ async fn stopped(sessions: &[Pulse]) -> Error {
             (seen, since) = (now, Instant::now());
         } else if since.elapsed() >= PATIENCE {
             match all_await_us(sessions).await {
-                Ok(true) if moved() == seen => {
-                    return Error::Unanswered { server: first.0.server.to_string(), after: since.elapsed() };
+                Ok(true) => {
+                    // An answer that was given a moment ago is still on its way.
+                    sleep(LOOK).await;
+                    if moved() == seen {
+                        return Error::Unanswered { server: first.0.server.to_string(), after: since.elapsed() };
+                    }
                 }
-                Ok(_) => {}
+                Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "whether a session still works cannot be seen"),
             }
             // One works, or waits for a lock: looking more often would only disturb it.
