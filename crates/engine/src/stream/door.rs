@@ -7,10 +7,13 @@
 //! ```
 //! The invariant: `slot.confirmed_flush_lsn <= progress`, on one system and one line of timelines.
 
+use std::time::Duration;
+
 use pgstream_postgres::{
-    Client, Lsn, Server, Session,
+    Client, Lsn, Server, Session, answered,
     replication::{Connection, Identity},
 };
+use tokio::time::timeout;
 
 use super::{Error, Job};
 use crate::{
@@ -22,6 +25,9 @@ use crate::{
         progress::{self, Claim, Progress},
     },
 };
+
+/// A step of the opening waits 15 s at most for an earlier replicator, and as long for its copies; the rest is short.
+const OPENING: Duration = Duration::from_secs(60);
 
 /// Everything a stream works with, checked.
 pub struct Opened {
@@ -57,12 +63,25 @@ pub struct Writer {
 /// The first reason why the stream must not go on.
 pub async fn open(job: &Job, target: &Server) -> Result<(Opened, Writer), Error> {
     let mut client = connect(target, &writer_session()).await?;
-    migrate::migrate(&mut client).await?;
-    progress::lock(&client, &job.slot).await?;
-    progress::wait_for_copies(&client, &job.slot).await?;
-    let replica_role = enter_replica_role(&client, job.disable_triggers).await?;
+    let ready = async {
+        migrate::migrate(&mut client).await?;
+        progress::lock(&client, &job.slot).await?;
+        progress::wait_for_copies(&client, &job.slot).await?;
+        enter_replica_role(&client, job.disable_triggers).await
+    };
+    let replica_role = in_time(ready).await?;
+    let (source, replication) = connect_source(job).await?;
+    in_time(compare(job, client, replica_role, source, replication)).await
+}
 
-    let (mut replication, identity, source, confirmed) = open_source(job).await?;
+async fn compare(
+    job: &Job,
+    mut client: Client,
+    replica_role: bool,
+    source: Client,
+    mut replication: Connection,
+) -> Result<(Opened, Writer), Error> {
+    let (identity, confirmed) = look_at_source(job, &source, &mut replication).await?;
     let ledger = Ledger::read(&client, &job.slot).await?;
     if ledger.has_snapshot() && !ledger::is_complete(&client, &job.slot).await? {
         return Err(Error::SnapshotIncomplete { slot: job.slot.clone() });
@@ -84,24 +103,40 @@ pub async fn open(job: &Job, target: &Server) -> Result<(Opened, Writer), Error>
     Ok((opened, Writer { client, claim, replica_role, ledger }))
 }
 
+/// Does a step of the opening. To connect has limits of its own, for each address of each host.
+///
+/// # Errors
+/// Those of the step; [`Error::NotOpened`] when it takes too long.
+pub async fn in_time<T>(step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(OPENING, step).await.unwrap_or(Err(Error::NotOpened { after: OPENING }))
+}
+
 /// The same for a target that keeps no state: the slot alone knows the position.
 ///
 /// # Errors
 /// As [`open`].
 pub async fn open_without_target(job: &Job) -> Result<Opened, Error> {
-    let (replication, _, source, confirmed) = open_source(job).await?;
-    let mut opened = open_stream(job, replication, source, confirmed, 0).await?;
+    let (source, mut replication) = connect_source(job).await?;
+    let look = async {
+        let (_, confirmed) = look_at_source(job, &source, &mut replication).await?;
+        open_stream(job, replication, source, confirmed, 0).await
+    };
+    let mut opened = in_time(look).await?;
     opened.binary = false;
     Ok(opened)
 }
 
-async fn open_source(job: &Job) -> Result<(Connection, Identity, Client, Lsn), Error> {
+async fn connect_source(job: &Job) -> Result<(Client, Connection), Error> {
     let source = connect(&job.source, &Session::new("pgstream-aws stream")).await?;
-    let mut replication = job.source.replicate().await?;
+    Ok((source, job.source.replicate().await?))
+}
+
+/// Who it is, and what the slot has confirmed.
+async fn look_at_source(job: &Job, source: &Client, replication: &mut Connection) -> Result<(Identity, Lsn), Error> {
     let identity = replication.identify_system().await?;
-    let confirmed = check_slot(&source, job).await?;
-    check_publication(&source, &job.publication).await?;
-    Ok((replication, identity, source, confirmed))
+    let confirmed = check_slot(source, job).await?;
+    check_publication(source, &job.publication).await?;
+    Ok((identity, confirmed))
 }
 
 async fn open_stream(
@@ -130,13 +165,9 @@ async fn open_stream(
 /// When the server cannot be reached or refuses.
 pub async fn connect(server: &Server, session: &Session) -> Result<Client, Error> {
     let client = server.connect(session).await?;
-    client
-        .execute(
-            "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')",
-            &[],
-        )
-        .await
-        .map_err(client.failed("preparing a session"))?;
+    let unlimited = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')";
+    let prepared = async { client.execute(unlimited, &[]).await.map_err(client.failed("preparing a session")) };
+    answered(&[client.pulse()], prepared).await?;
     Ok(client)
 }
 

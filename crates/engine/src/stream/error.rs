@@ -337,9 +337,12 @@ pub enum Error {
         /// For how long.
         seconds: u64,
     },
-    /// Something on the way to the stream took too long, or its answer was lost.
+    /// A step of the opening took too long, or its answer was lost.
     #[error("the stream could not be opened within {} s", after.as_secs())]
-    #[diagnostic(code(stream::not_opened))]
+    #[diagnostic(
+        code(stream::not_opened),
+        help("look for locks on schema pgstream of the target, and at the network; it is tried again by itself")
+    )]
     NotOpened {
         /// How long was waited.
         after: Duration,

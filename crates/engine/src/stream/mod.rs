@@ -61,8 +61,6 @@ use crate::{
 const SOURCE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often sequence values are carried over.
 const SEQUENCE_INTERVAL: Duration = Duration::from_secs(10);
-/// Opening sessions, checking both sides and waiting for an earlier replicator take half a minute at most.
-const OPENING: Duration = Duration::from_secs(60);
 /// A stop is promised within 10 s: so long may the target take to finish its transaction,
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// the last look at the sequences,
@@ -179,7 +177,7 @@ async fn session(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken) 
     };
     let (opened, sink) = tokio::select! {
         () = cancel.cancelled() => return Ok(()),
-        opened = timeout(OPENING, open) => opened.unwrap_or(Err(Error::NotOpened { after: OPENING }))?,
+        opened = open => opened?,
     };
     match sink {
         Some((target, writer, sequences)) => {
@@ -198,13 +196,14 @@ async fn start(
     position: Lsn,
     options: &StartOptions,
 ) -> Result<ReplicationStream, Error> {
-    match timeout(OPENING, replication.start(position, options)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        // It was there a moment ago.
-        Ok(Err(error)) if error.sqlstate() == Some("42704") => Err(Error::SlotMissing { slot: job.slot.clone() }),
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(Error::NotOpened { after: OPENING }),
-    }
+    let started = async {
+        replication.start(position, options).await.map_err(|error| match error.sqlstate() {
+            // It was there a moment ago.
+            Some("42704") => Error::SlotMissing { slot: job.slot.clone() },
+            _ => error.into(),
+        })
+    };
+    door::in_time(started).await
 }
 
 /// A slot that the safety valve dropped is on record on the target.
