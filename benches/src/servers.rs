@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pgstream_testkit::{Binaries, Client, Cluster, digest};
+use pgstream_testkit::{Binaries, Builder, Client, Cluster, digest};
 
 /// The database on the source.
 pub const SOURCE: &str = "app";
@@ -14,8 +14,17 @@ pub const LONGEST: Duration = Duration::from_secs(900);
 
 /// Both servers have room for what is written, so that checkpoints do not fall into one of the measurements only.
 pub async fn pair() -> (Cluster, Cluster) {
+    pair_of(Cluster::builder).await
+}
+
+/// The same with commits that wait for the disk, as they do unless somebody turns that off.
+pub async fn durable_pair() -> (Cluster, Cluster) {
+    pair_of(|| Cluster::builder().durable()).await
+}
+
+async fn pair_of(builder: fn() -> Builder) -> (Cluster, Cluster) {
     let server = || {
-        Cluster::builder()
+        builder()
             .setting("shared_buffers", "512MB")
             .setting("max_wal_size", "8GB")
             .setting("checkpoint_timeout", "1h")

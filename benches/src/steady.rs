@@ -32,30 +32,47 @@ const WORKLOAD: Workload = Workload {
     load: Load::Pgbench { scale: 5, transactions: 0 },
 };
 
+/// What a commit on the source waits for.
+#[derive(Clone, Copy)]
+enum Commits {
+    /// The disk: `fsync = on`.
+    Durable,
+    Volatile,
+}
+
 pub async fn measure() -> Section {
-    let mut table = Table::new(&["500 transactions a second", "p50", "p95", "p99", "target CPU a second"]);
-    let (mut ours, mut native) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        ours.push(latency(true).await);
-        native.push(latency(false).await);
-    }
-    for (name, rounds) in [("pgstream-aws", ours), ("native subscription", native)] {
-        let figure = |n: usize| crate::median(rounds.iter().map(|round| round[n]).collect());
-        let milliseconds = |n| format!("{:.1} ms", figure(n) * 1e3);
-        table.push(vec![
-            name.to_owned(),
-            milliseconds(0),
-            milliseconds(1),
-            milliseconds(2),
-            format!("{:.2} s", figure(3)),
-        ]);
+    let mut table = Table::new(&["servers", "follower", "p50", "p95", "p99", "p99 of native's", "target CPU a second"]);
+    for (servers, commits) in [("`fsync = on`", Commits::Durable), ("`fsync = off`", Commits::Volatile)] {
+        let (mut ours, mut native) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            ours.push(latency(commits, true).await);
+            native.push(latency(commits, false).await);
+        }
+        let median = |rounds: &[[f64; 4]]| [0, 1, 2, 3].map(|n| crate::median(rounds.iter().map(|r| r[n]).collect()));
+        let (ours, native) = (median(&ours), median(&native));
+        for (follower, figures) in [("pgstream-aws", ours), ("native subscription", native)] {
+            let [p50, p95, p99, cpu] = figures;
+            let milliseconds = |seconds: f64| format!("{:.2} ms", seconds * 1e3);
+            table.push(vec![
+                servers.to_owned(),
+                follower.to_owned(),
+                milliseconds(p50),
+                milliseconds(p95),
+                milliseconds(p99),
+                format!("{:.2}", p99 / native[2]),
+                format!("{cpu:.2} s"),
+            ]);
+        }
     }
     Section::new("steady").with(table)
 }
 
 /// Three quantiles in seconds, and the target's CPU seconds a second.
-async fn latency(ours: bool) -> [f64; 4] {
-    let (source, target) = servers::pair().await;
+async fn latency(commits: Commits, ours: bool) -> [f64; 4] {
+    let (source, target) = match commits {
+        Commits::Durable => servers::durable_pair().await,
+        Commits::Volatile => servers::pair().await,
+    };
     target.create_database("copy").await;
     prepare(&WORKLOAD, &source, SOURCE).await;
     prepare(&WORKLOAD, &target, "copy").await;
@@ -72,6 +89,7 @@ async fn latency(ours: bool) -> [f64; 4] {
     source.client(SOURCE).await.batch("INSERT INTO marker VALUES (1)").await;
     wait(&there, "SELECT count(*) FROM marker", "1").await;
     let quantiles = probe(&source, &target).await;
+    println!("  {quantiles:.6?}");
     if let Some(mut running) = running {
         running.stop();
     } else {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgstream_testkit::{
-    Cluster, Conserved, Load, LoadReport, Proxy, assert_journal, pair_with, seed, source_major, target_major,
+    Cluster, Conserved, Flow, Load, LoadReport, Proxy, assert_journal, pair_with, seed, source_major, target_major,
 };
 
 use crate::replicator::{Done, Pipeline, Replicator};
@@ -149,4 +149,25 @@ async fn encrypted_connections_that_break_at_any_byte_lose_nothing() {
     let tls = |major| Cluster::builder().major(major).tls();
     let servers = pair_with(tls(source_major()), tls(target_major())).await;
     connections_break(servers, "?sslmode=require").await;
+}
+
+#[tokio::test]
+async fn a_copy_whose_answer_was_lost_says_so_and_is_done_when_started_again() {
+    let mut pipeline = Pipeline::new("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n").await;
+    let leg = Proxy::start(pipeline.target.port()).await.unwrap();
+    pipeline.set("source.postgres.mode", "snapshot");
+    pipeline.set("target.postgres.url", leg.url(&pipeline.target.url("app"), pipeline.target.port()));
+    pipeline.pgstream(&["snapshot"]).await.ok();
+    let (there, observer) = (pipeline.there().await, pipeline.there().await);
+    there.batch("BEGIN; LOCK TABLE pgstream.snapshot_ledger").await;
+    let mut copying = pipeline.start(&["snapshot"]);
+    while !observer.scalar::<bool>("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await {
+        copying.assert_running();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    leg.lose(Flow::Down);
+    there.batch("COMMIT").await;
+    copying.done().await.ends(1).says(&["postgres::unanswered", "was lost on the way", "a proxy, a firewall"]);
+    pipeline.pgstream(&["snapshot"]).await.ok();
+    pipeline.assert_same_rows().await;
 }

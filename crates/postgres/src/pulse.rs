@@ -3,21 +3,31 @@
 //! TCP notices that a peer is gone, but not that an answer is: where a byte of a TLS record's length is changed, or a
 //! middleman loses a piece, both ends wait for each other for ever. The server knows, and says so in another session: the
 //! one in question waits for a request.
+//!
+//! ```text
+//!  one request at a time ───────────> each connection looks after itself: lost()
+//!  several under way, or sessions ──> only whoever waits knows: answered()
+//!  that wait for each other
+//! ```
 
 use std::{
     io,
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
+    pin::{Pin, pin},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::future::pending;
-use tokio::{io::AsyncReadExt as _, net::UnixStream, time::sleep};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::UnixStream,
+    time::{sleep, timeout},
+};
 use tokio_postgres::CancelToken;
 
 use crate::{
     Error, Server, Session,
-    transport::{Moved, Settled, Socket, Transport},
+    transport::{Motion, Settled, Socket, Transport},
 };
 
 /// So long nothing moves before the server is asked. What is on its way inside the kernel's buffers has arrived by then.
@@ -35,40 +45,51 @@ struct Inner {
     /// The number may be another session's by now, or another host's: whose it is tells the age.
     pid: i32,
     since: Instant,
-    moved: Moved,
+    motion: Arc<Motion>,
 }
 
 impl Pulse {
     /// Of the session whose key this is. The driver keeps the number to itself, but a request to cancel says it.
-    pub(crate) async fn new(server: Server, key: CancelToken, moved: Moved) -> io::Result<Self> {
+    pub(crate) async fn new(server: Server, key: CancelToken, motion: Arc<Motion>) -> io::Result<Self> {
         let (ours, mut theirs) = UnixStream::pair()?;
         key.cancel_query_raw(Transport::plain(Socket::Unix(ours)), Settled).await.map_err(io::Error::other)?;
         // Length and code of the request come first: "CancelRequest" in the protocol's message formats.
         let mut request = [0; 12];
         theirs.read_exact(&mut request).await?;
         let [.., a, b, c, d] = request;
-        Ok(Self(Arc::new(Inner { server, pid: i32::from_be_bytes([a, b, c, d]), since: Instant::now(), moved })))
+        Ok(Self(Arc::new(Inner { server, pid: i32::from_be_bytes([a, b, c, d]), since: Instant::now(), motion })))
     }
 
-    fn moved(&self) -> u64 {
-        self.0.moved.load(Ordering::Relaxed)
+    /// Returns once a request was sent whose answer cannot come any more, with how long nothing has moved.
+    pub(crate) async fn lost(&self) -> Duration {
+        stopped(std::slice::from_ref(self), Turn::Request).await
     }
 
-    /// Whether the server's end of the session waits for ours.
-    async fn awaits_us(&self) -> Result<bool, Error> {
-        let Inner { server, pid, since, .. } = &*self.0;
-        let client = server.connect(&Session::new("pgstream-aws watch")).await?;
-        let row = client
-            .query_opt(
-                "SELECT wait_event = 'ClientRead'
-                        AND abs(extract(epoch FROM clock_timestamp() - backend_start)::float8 - $2) <= $3
-                   FROM pg_stat_activity WHERE pid = $1",
-                &[pid, &since.elapsed().as_secs_f64(), &SLACK.as_secs_f64()],
-            )
-            .await
-            .map_err(client.failed("reading pg_stat_activity"))?;
-        Ok(row.and_then(|row| row.get::<_, Option<bool>>(0)).unwrap_or(false))
+    /// Whether the server's end of the session waits for ours. Boxed, since the session that asks has a pulse too.
+    fn awaits_us(&self, turn: Turn) -> Pin<Box<dyn Future<Output = Result<bool, Error>> + Send + '_>> {
+        Box::pin(async move {
+            let Inner { server, pid, since, .. } = &*self.0;
+            let client = server.connect(&Session::new("pgstream-aws watch")).await?;
+            let row = client
+                .query_opt(
+                    "SELECT wait_event = 'ClientRead' AND (state LIKE 'idle%' OR $4)
+                            AND abs(extract(epoch FROM clock_timestamp() - backend_start)::float8 - $2) <= $3
+                       FROM pg_stat_activity WHERE pid = $1",
+                    &[pid, &since.elapsed().as_secs_f64(), &SLACK.as_secs_f64(), &(turn == Turn::Any)],
+                )
+                .await
+                .map_err(client.failed("reading pg_stat_activity"))?;
+            Ok(row.and_then(|row| row.get::<_, Option<bool>>(0)).unwrap_or(false))
+        })
     }
+}
+
+/// What a server may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// A request; not the rows of a COPY, which may take as long as they take.
+    Request,
+    Any,
 }
 
 /// Does work that waits for these sessions and for nothing else, as long as there is anything to wait for.
@@ -80,31 +101,38 @@ pub async fn answered<T, E: From<Error>>(sessions: &[Pulse], work: impl Future<O
     tokio::select! {
         biased;
         done = &mut work => done,
-        error = stopped(sessions) => Err(error.into()),
+        after = stopped(sessions, Turn::Any) => {
+            let server = sessions.first().map_or_else(String::new, |session| session.0.server.to_string());
+            Err(Error::Unanswered { server, after }.into())
+        }
     }
 }
 
-/// Returns once both ends of each session wait for the other one.
-async fn stopped(sessions: &[Pulse]) -> Error {
-    let Some(first) = sessions.first() else { return pending().await };
-    let moved = || sessions.iter().map(Pulse::moved).sum::<u64>();
+/// Returns once both ends of each session wait for the other one, with how long nothing has moved.
+async fn stopped(sessions: &[Pulse], turn: Turn) -> Duration {
+    if sessions.is_empty() {
+        return pending().await;
+    }
+    let moved = || sessions.iter().map(|session| session.0.motion.moved()).sum::<u64>();
+    let waits = || turn == Turn::Any || sessions.iter().all(|session| session.0.motion.waits());
     let (mut seen, mut since) = (moved(), Instant::now());
     loop {
         sleep(LOOK).await;
         let now = moved();
-        if now != seen {
+        if now != seen || !waits() {
             (seen, since) = (now, Instant::now());
         } else if since.elapsed() >= PATIENCE {
-            match all_await_us(sessions).await {
-                Ok(true) => {
+            match timeout(PATIENCE, all_await_us(sessions, turn)).await {
+                Ok(Ok(true)) => {
                     // An answer that was given a moment ago is still on its way.
                     sleep(LOOK).await;
                     if moved() == seen {
-                        return Error::Unanswered { server: first.0.server.to_string(), after: since.elapsed() };
+                        return since.elapsed();
                     }
                 }
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "whether a session still works cannot be seen"),
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "whether a session still works cannot be seen"),
+                Err(_) => tracing::warn!("whether a session still works cannot be seen: that takes too long"),
             }
             // One works, or waits for a lock: looking more often would only disturb it.
             since = Instant::now();
@@ -112,9 +140,9 @@ async fn stopped(sessions: &[Pulse]) -> Error {
     }
 }
 
-async fn all_await_us(sessions: &[Pulse]) -> Result<bool, Error> {
+async fn all_await_us(sessions: &[Pulse], turn: Turn) -> Result<bool, Error> {
     for session in sessions {
-        if !session.awaits_us().await? {
+        if !session.awaits_us(turn).await? {
             return Ok(false);
         }
     }

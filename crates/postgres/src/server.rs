@@ -3,12 +3,15 @@
 //! ```text
 //!  Server ── connect() ──> Client ─── statements, COPY ───> connection task ───> socket
 //!                            │ drop: Terminate; a statement that still runs is cancelled at the server
+//!                            │ an answer that cannot come any more ends the connection (pulse.rs)
 //! ```
 
 use std::{
     collections::BTreeMap,
     fmt,
+    future::poll_fn,
     ops::Deref,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -197,17 +200,17 @@ impl Handshake for SqlHandshake<'_> {
             config.password(password.expose_secret());
         }
         let connect = |source| Error::Connect { server: server.to_owned(), source };
-        let moved = transport.moved();
+        let motion = transport.motion();
         let (client, connection) = Box::pin(config.connect_raw(transport, Settled)).await.map_err(connect)?;
-        let parting = Parting::default();
-        let task = tokio::spawn(drive(connection, server.to_owned(), parting.clone()));
-        let canceller = Canceller { dsn: Arc::clone(self.dsn), peer: None, token: client.cancel_token() };
-        let pulse = Pulse::new(self.server.clone(), client.cancel_token(), moved).await;
+        let pulse = Pulse::new(self.server.clone(), client.cancel_token(), motion).await;
         let pulse = pulse.map_err(|source| Error::Io {
             server: server.to_owned(),
             doing: "reading the session's number of".into(),
             source,
         })?;
+        let parting = Arc::default();
+        let task = tokio::spawn(drive(connection, server.to_owned(), pulse.clone(), Arc::clone(&parting)));
+        let canceller = Canceller { dsn: Arc::clone(self.dsn), peer: None, token: client.cancel_token() };
         Ok(Client { client, task: Some(task), server: server.to_owned(), parting, canceller, pulse })
     }
 
@@ -218,23 +221,36 @@ impl Handshake for SqlHandshake<'_> {
     }
 }
 
-/// The error that ended a connection while no statement was there to take it.
-type Parting = Arc<Mutex<Option<tokio_postgres::Error>>>;
+/// What ended a connection while no statement was there to be told.
+enum Parting {
+    Error(tokio_postgres::Error),
+    /// Nothing has moved for so long, and nothing will.
+    Unanswered(Duration),
+}
 
 /// Runs a connection to its end; statements get their errors themselves.
-async fn drive(mut connection: tokio_postgres::Connection<Transport, Transport>, server: String, parting: Parting) {
+async fn drive(
+    mut connection: tokio_postgres::Connection<Transport, Transport>,
+    server: String,
+    pulse: Pulse,
+    parting: Arc<Mutex<Option<Parting>>>,
+) {
+    let part = |why| *parting.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    let mut lost = pin!(pulse.lost());
     loop {
-        match std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+        let message = tokio::select! {
+            biased;
+            message = poll_fn(|cx| connection.poll_message(cx)) => message,
+            after = &mut lost => return part(Parting::Unanswered(after)),
+        };
+        match message {
             Some(Ok(AsyncMessage::Notice(notice))) => {
                 // The message only: a detail may hold values.
                 tracing::debug!(%server, code = notice.code().code(), notice = notice.message(), "the server says");
             }
             Some(Ok(_)) => {}
-            Some(Err(error)) => {
-                *parting.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                // Dropping the connection now tells waiting statements, which then find the reason.
-                return;
-            }
+            // Dropping the connection now tells waiting statements, which then find the reason.
+            Some(Err(error)) => return part(Parting::Error(error)),
             None => return,
         }
     }
@@ -246,7 +262,7 @@ pub struct Client {
     client: tokio_postgres::Client,
     task: Option<JoinHandle<()>>,
     server: String,
-    parting: Parting,
+    parting: Arc<Mutex<Option<Parting>>>,
     canceller: Canceller,
     pulse: Pulse,
 }
@@ -257,9 +273,15 @@ impl Client {
         let (server, doing, parting) = (self.server.clone(), doing.to_owned(), Arc::clone(&self.parting));
         move |source| {
             // "connection closed" hides why: an administrator's command, a restart.
-            let reason =
-                if source.is_closed() { parting.lock().unwrap_or_else(PoisonError::into_inner).take() } else { None };
-            Error::Sql { server, doing, source: reason.unwrap_or(source) }
+            let mut parting = parting.lock().unwrap_or_else(PoisonError::into_inner);
+            match parting.take_if(|_| source.is_closed()) {
+                Some(Parting::Error(reason)) => Error::Sql { server, doing, source: reason },
+                Some(Parting::Unanswered(after)) => {
+                    *parting = Some(Parting::Unanswered(after));
+                    Error::Unanswered { server, after }
+                }
+                None => Error::Sql { server, doing, source },
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
@@ -66,13 +66,36 @@ impl Tcp {
     }
 }
 
-/// Bytes that a transport has taken and given so far.
-pub(crate) type Moved = Arc<AtomicU64>;
+/// What has happened on a transport; of interest where nothing happens any more.
+#[derive(Default)]
+pub(crate) struct Motion {
+    moved: AtomicU64,
+    asked: AtomicBool,
+    starved: AtomicBool,
+}
+
+impl Motion {
+    /// Bytes taken and given so far.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Whether something was sent since the last answer was complete, and what came was all read: whoever reads slowly
+    /// waits for himself. Of several requests under way at once, only the first answer is waited for.
+    pub(crate) fn waits(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) && self.starved.load(Ordering::Relaxed)
+    }
+}
+
+/// The last bytes of an answer: ReadyForQuery and its one byte (message formats of the protocol).
+const READY: [u8; 5] = [b'Z', 0, 0, 0, 5];
 
 /// A socket on which TLS has been settled, one way or the other.
 pub(crate) struct Transport {
     link: Link,
-    moved: Moved,
+    motion: Arc<Motion>,
+    /// What was read last, as long as the end of an answer.
+    tail: [u8; READY.len() + 1],
 }
 
 enum Link {
@@ -82,26 +105,42 @@ enum Link {
 
 impl Transport {
     pub(crate) fn plain(socket: Socket) -> Self {
-        Self { link: Link::Plain(socket), moved: Moved::default() }
+        Self::new(Link::Plain(socket))
     }
 
     pub(crate) fn encrypted(stream: client::TlsStream<Socket>) -> Self {
-        Self { link: Link::Tls(Box::new(stream)), moved: Moved::default() }
+        Self::new(Link::Tls(Box::new(stream)))
+    }
+
+    fn new(link: Link) -> Self {
+        Self { link, motion: Arc::default(), tail: Default::default() }
     }
 
     pub(crate) fn is_encrypted(&self) -> bool {
         matches!(self.link, Link::Tls(_))
     }
 
-    pub(crate) fn moved(&self) -> Moved {
-        Arc::clone(&self.moved)
+    pub(crate) fn motion(&self) -> Arc<Motion> {
+        Arc::clone(&self.motion)
     }
 
-    fn count<T>(&self, moved: Poll<io::Result<T>>, bytes: impl FnOnce(&T) -> usize) -> Poll<io::Result<T>> {
-        if let Poll::Ready(Ok(moved)) = &moved {
-            self.moved.fetch_add(bytes(moved) as u64, Ordering::Relaxed);
+    fn took(&mut self, read: &[u8]) {
+        self.motion.moved.fetch_add(read.len() as u64, Ordering::Relaxed);
+        self.motion.starved.store(false, Ordering::Relaxed);
+        let new = &read[read.len().saturating_sub(self.tail.len())..];
+        self.tail.rotate_left(new.len());
+        let kept = self.tail.len() - new.len();
+        self.tail[kept..].copy_from_slice(new);
+        if self.tail.starts_with(&READY) {
+            self.motion.asked.store(false, Ordering::Relaxed);
         }
-        moved
+    }
+
+    fn gave(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes @ 1..)) = written {
+            self.motion.moved.fetch_add(*bytes as u64, Ordering::Relaxed);
+            self.motion.asked.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whatever arrives from now on wakes nobody up, until the next read or write.
@@ -194,7 +233,12 @@ impl AsyncRead for Transport {
             Link::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Link::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         };
-        self.count(read, |()| buf.filled().len() - before)
+        match &read {
+            Poll::Ready(Ok(())) => self.took(&buf.filled()[before..]),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.motion.starved.store(true, Ordering::Relaxed),
+        }
+        read
     }
 }
 
@@ -204,7 +248,8 @@ impl AsyncWrite for Transport {
             Link::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Link::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         };
-        self.count(written, |bytes| *bytes)
+        self.gave(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -216,7 +261,8 @@ impl AsyncWrite for Transport {
             Link::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Link::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
-        self.count(written, |bytes| *bytes)
+        self.gave(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -268,6 +314,28 @@ mod tests {
     };
 
     use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_waited_for_from_its_request_to_its_last_byte() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut theirs, _) = listener.accept().await.unwrap();
+        let mut transport = Transport::plain(Socket::Tcp(Tcp::Awake(ours)));
+        let motion = transport.motion();
+        let mut buffer = [0; 64];
+        assert!(!motion.waits(), "nothing was asked");
+        transport.write_all(b"request").await.unwrap();
+        for (piece, waits) in [(&b"D rows C tag Z\0\0"[..], true), (b"\0\x05I", false), (b"N notice", false)] {
+            let mut read = std::pin::pin!(transport.read(&mut buffer));
+            // Looks, and finds nothing.
+            assert!(futures::poll!(&mut read).is_pending());
+            theirs.write_all(piece).await.unwrap();
+            assert_eq!(read.await.unwrap(), piece.len());
+            assert!(!motion.waits(), "more may be there to read");
+            assert!(futures::poll!(std::pin::pin!(transport.read(&mut buffer))).is_pending());
+            assert_eq!(motion.waits(), waits, "after {piece:?}");
+        }
+    }
 
     #[tokio::test]
     async fn what_arrives_while_a_socket_sleeps_is_read_afterwards_and_writing_wakes_it() {

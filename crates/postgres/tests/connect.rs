@@ -4,6 +4,7 @@
 
 use std::{
     path::PathBuf,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{SinkExt as _, TryStreamExt as _};
 use pgstream_postgres::{
     Class, Credentials, CredentialsError, CredentialsFuture, CredentialsRequest, Dsn, Error, MAX_REFUSALS, Password,
     PasswordProvider, Server, Session, answered,
@@ -385,21 +387,43 @@ async fn a_client_certificate_logs_in() {
 #[tokio::test]
 async fn an_answer_that_was_lost_is_not_waited_for() {
     let cluster = Cluster::builder().start().await.unwrap();
-    let lost = async |flow| {
+    let connected = async || {
         let proxy = Proxy::start(cluster.port()).await.unwrap();
         let client = connect(&proxy.url(&cluster.url("postgres"), cluster.port())).await.unwrap();
-        proxy.lose(flow);
-        let asked = async { client.query_one("SELECT 1", &[]).await.map_err(client.failed("asking")) };
-        let error = answered(&[client.pulse()], asked).await.unwrap_err();
-        assert!(matches!(error, Error::Unanswered { .. }), "{flow:?}: {error}");
+        (proxy, client)
+    };
+    let given_up = |error: Error| {
+        assert!(matches!(error, Error::Unanswered { .. }), "{error}");
         assert_eq!(error.class(), Class::Transient);
         assert!(error.to_string().starts_with("an answer of 127.0.0.1:"), "{error}");
     };
-    tokio::join!(lost(Flow::Up), lost(Flow::Down));
+    let lost = async |flow| {
+        let (proxy, client) = connected().await;
+        client.batch_execute("BEGIN").await.unwrap();
+        proxy.lose(flow);
+        for _ in 0..2 {
+            given_up(client.query_one("SELECT 1", &[]).await.map_err(client.failed("asking")).unwrap_err());
+        }
+    };
+    // Of rows that are on their way, only whoever waits knows that none are to come.
+    let lost_rows = async {
+        let (proxy, client) = connected().await;
+        client.batch_execute("CREATE TABLE few (n int)").await.unwrap();
+        let copy = async {
+            let mut sink = pin!(client.copy_in::<_, &[u8]>("COPY few FROM STDIN").await?);
+            proxy.lose(Flow::Up);
+            sink.send(b"1\n").await?;
+            sink.finish().await
+        };
+        let copy = async { copy.await.map_err(client.failed("copying")) };
+        given_up(answered(&[client.pulse()], copy).await.unwrap_err());
+    };
+    tokio::join!(lost(Flow::Up), lost(Flow::Down), lost_rows);
 }
 
 #[tokio::test]
 async fn an_answer_that_takes_long_is_waited_for() {
+    const LONG: Duration = Duration::from_secs(45);
     let cluster = Cluster::builder().start().await.unwrap();
     let url = cluster.url("postgres");
     let (working, waiting, holder) = tokio::try_join!(connect(&url), connect(&url), connect(&url)).unwrap();
@@ -416,10 +440,28 @@ async fn an_answer_that_takes_long_is_waited_for() {
     // The one session idles while the other works: rows are read slowly and written at once.
     let reading = async {
         let commits = async {
-            tokio::time::sleep(Duration::from_secs(45)).await;
+            tokio::time::sleep(LONG).await;
             holder.batch_execute("COMMIT").await.map_err(holder.failed("committing"))
         };
         answered(&[working.pulse(), holder.pulse()], commits).await
     };
-    tokio::try_join!(works, waits, reading).unwrap();
+    let writes_slowly = async {
+        let client = connect(&url).await?;
+        client.batch_execute("CREATE TABLE few (n int)").await.unwrap();
+        let mut sink = pin!(client.copy_in("COPY few FROM STDIN").await.unwrap());
+        tokio::time::sleep(LONG).await;
+        sink.send(&b"1\n"[..]).await.unwrap();
+        assert_eq!(sink.finish().await.map_err(client.failed("copying"))?, 1);
+        Ok(())
+    };
+    let reads_slowly = async {
+        let client = connect(&url).await?;
+        let rows = "SELECT n, repeat('x', 1000) FROM generate_series(1, 500) AS n";
+        let mut rows = pin!(client.query_raw(rows, std::iter::empty::<i32>()).await.unwrap());
+        assert!(rows.try_next().await.unwrap().is_some());
+        tokio::time::sleep(LONG).await;
+        assert_eq!(rows.try_collect::<Vec<_>>().await.map_err(client.failed("reading"))?.len(), 499);
+        Ok(())
+    };
+    tokio::try_join!(works, waits, reading, writes_slowly, reads_slowly).unwrap();
 }

@@ -41,6 +41,12 @@ const SETTINGS: [(&str, &str); 18] = [
     ("log_replication_commands", "on"),
 ];
 
+/// What a durable cluster has beside that: PostgreSQL's own defaults.
+const DURABLE: [(&str, &str); 3] = [("fsync", "on"), ("full_page_writes", "on"), ("wal_init_zero", "on")];
+
+/// Where what is written outlives the machine's power, which cannot be said of `/tmp`.
+const DISK: &str = "/var/tmp";
+
 /// Free bytes below which `/dev/shm` is left alone: containers often have 64 MiB there.
 const ROOMY: u64 = 8 << 30;
 
@@ -55,11 +61,12 @@ pub struct Builder {
     hba: Vec<String>,
     tls: bool,
     fillable: Option<&'static str>,
+    durable: bool,
 }
 
 impl Builder {
     pub(crate) fn new(major: u32) -> Self {
-        Self { major, settings: Vec::new(), hba: Vec::new(), tls: false, fillable: None }
+        Self { major, settings: Vec::new(), hba: Vec::new(), tls: false, fillable: None, durable: false }
     }
 
     /// The major version; the newest, or that of the matrix, if not called.
@@ -98,6 +105,13 @@ impl Builder {
         self
     }
 
+    /// Commits that are on a disk, as PostgreSQL makes them by default.
+    #[must_use]
+    pub fn durable(mut self) -> Self {
+        self.durable = true;
+        self
+    }
+
     /// Makes the cluster and starts it.
     ///
     /// # Errors
@@ -126,7 +140,7 @@ impl Builder {
     fn prepare(self) -> Result<(Layout, Watchdog), Error> {
         let binaries = Binaries::find(self.major)?;
         let template = template(&binaries)?;
-        let base = scratch(&clusters_dir())?;
+        let base = scratch(&if self.durable { PathBuf::from(DISK) } else { clusters_dir() })?;
         let mut layout = Layout { binaries, data: base.join("data"), base, disk: None };
         // From here on the directories are removed whatever happens.
         let watchdog = Watchdog::start(&layout.data, &layout.base)?;
@@ -149,7 +163,8 @@ impl Builder {
         });
         let tls = tls.iter().map(|(name, value)| (*name, value.as_str())).chain([("ssl", "on")]);
         let chosen = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in SETTINGS.into_iter().chain(tls.filter(|_| self.tls)).chain(chosen) {
+        let durable = DURABLE.into_iter().filter(|_| self.durable);
+        for (name, value) in SETTINGS.into_iter().chain(durable).chain(tls.filter(|_| self.tls)).chain(chosen) {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{name} = '{}'", value.replace('\'', "''"));
         }

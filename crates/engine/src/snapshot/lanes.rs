@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use pgstream_config::pipeline::Retry;
-use pgstream_postgres::{Client, Server, Session, answered};
+use pgstream_postgres::{Client, Server, Session};
 
 use super::{
     Error,
@@ -155,13 +155,10 @@ impl SchemaLane {
                     self.target = Some(target);
                     return Ok(());
                 }
-                let restore = async {
-                    if let Some(key) = &piece.key {
-                        key.plan(&target).await?;
-                    }
-                    dump.restore(&target, lanes.target_major, &piece.ids, &piece.what).await
-                };
-                answered(&[target.pulse()], restore).await?;
+                if let Some(key) = &piece.key {
+                    key.plan(&target).await?;
+                }
+                dump.restore(&target, lanes.target_major, &piece.ids, &piece.what).await?;
                 self.target = Some(target);
                 Ok::<(), Error>(())
             };

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use pgstream_postgres::{
-    Client, Lsn, Server, Session, answered,
+    Client, Lsn, Server, Session,
     replication::{Connection, Identity},
 };
 use tokio::time::timeout;
@@ -166,8 +166,7 @@ async fn open_stream(
 pub async fn connect(server: &Server, session: &Session) -> Result<Client, Error> {
     let client = server.connect(session).await?;
     let unlimited = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout')";
-    let prepared = async { client.execute(unlimited, &[]).await.map_err(client.failed("preparing a session")) };
-    answered(&[client.pulse()], prepared).await?;
+    client.execute(unlimited, &[]).await.map_err(client.failed("preparing a session"))?;
     Ok(client)
 }
 

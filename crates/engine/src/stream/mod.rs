@@ -31,7 +31,7 @@ use pgstream_config::{
     pipeline::{ObjectTypes, Retry},
 };
 use pgstream_postgres::{
-    Class, Client, Lsn, Server, Session, answered,
+    Class, Client, Lsn, Server, Session,
     replication::{Connection, ReplicationStream, StartOptions},
 };
 use tokio::{
@@ -325,18 +325,13 @@ async fn follow_sequences(job: &Job, source: &Client, target: &Client) -> Result
     }
 }
 
-/// How far ahead the source is, only the source can say: its walsender tells what it has sent. This is also how is noticed
-/// that the session, which others ask too, has lost an answer.
+/// How far ahead the source is, only the source can say: its walsender tells what it has sent.
 async fn watch_source(source: &Client, monitor: &Monitor) -> Result<(), Error> {
     let mut tick = interval(SOURCE_INTERVAL);
-    let session = [source.pulse()];
-    let written = async || {
-        let row = source.query_one("SELECT pg_current_wal_flush_lsn()", &[]).await;
-        Ok::<Lsn, Error>(row.map_err(source.failed("reading the end of the source's WAL"))?.get(0))
-    };
     loop {
         tick.tick().await;
-        monitor.source_written(answered(&session, written()).await?);
+        let row = source.query_one("SELECT pg_current_wal_flush_lsn()", &[]).await;
+        monitor.source_written(row.map_err(source.failed("reading the end of the source's WAL"))?.get(0));
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use pgstream_config::pattern::TableFilter;
-use pgstream_postgres::{Client, Error, TableName, answered};
+use pgstream_postgres::{Client, Error, TableName};
 
 use crate::source::sequences::{self as source, Value};
 
@@ -33,7 +33,7 @@ impl Sequences {
                 );
             }
         }
-        answered(&[target.pulse()], self.apply(target, values)).await
+        self.apply(target, values).await
     }
 
     /// Brings the target's sequences forward. One that is missing there is reported in the log once.

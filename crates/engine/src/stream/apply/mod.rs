@@ -31,7 +31,7 @@ use std::{
 use pgstream_postgres::{Class, Client, Lsn, Server, answered, pgoutput::Timestamp};
 use tokio::{
     sync::{mpsc, watch},
-    time::sleep,
+    time::{MissedTickBehavior, interval},
 };
 use tokio_postgres::{Row, Statement};
 use tokio_util::task::AbortOnDropHandle;
@@ -143,7 +143,11 @@ impl Applier {
     /// When a change cannot be applied or the target fails; nothing of its transaction is kept.
     pub async fn run(mut self, mut todo: mpsc::Receiver<Work>) -> Result<(), Error> {
         let session = [self.client.pulse()];
+        // One timer for all the time: a new one for each wait would wake the runtime's threads each time.
+        let mut look = interval(DURABILITY_POLL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            look.reset();
             tokio::select! {
                 biased;
                 work = todo.recv() => match work {
@@ -172,7 +176,7 @@ impl Applier {
                     self.copier = None;
                     self.copying.send_replace(Copying::default());
                 }
-                () = sleep(DURABILITY_POLL), if self.durability.is_waiting() && !self.open => {
+                _ = look.tick(), if self.durability.is_waiting() && !self.open => {
                     let row = answered(&session, self.ask_positions()).await?;
                     self.saw(row.get(0), row.get(1));
                 }
