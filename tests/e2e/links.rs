@@ -152,7 +152,7 @@ async fn encrypted_connections_that_break_at_any_byte_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_copy_whose_answer_was_lost_says_so_and_is_done_when_started_again() {
+async fn a_copy_whose_answer_was_lost_says_so_and_goes_on() {
     let mut pipeline = Pipeline::new("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n").await;
     let leg = Proxy::start(pipeline.target.port()).await.unwrap();
     pipeline.set("source.postgres.mode", "snapshot");
@@ -167,7 +167,6 @@ async fn a_copy_whose_answer_was_lost_says_so_and_is_done_when_started_again() {
     }
     leg.lose(Flow::Down);
     there.batch("COMMIT").await;
-    copying.done().await.ends(1).says(&["postgres::unanswered", "was lost on the way", "a proxy, a firewall"]);
-    pipeline.pgstream(&["snapshot"]).await.ok();
+    copying.done().await.ok().says(&["the copy broke; going on with it", "an answer of", "was lost on the way"]);
     pipeline.assert_same_rows().await;
 }

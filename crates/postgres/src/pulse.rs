@@ -5,9 +5,9 @@
 //! one in question waits for a request.
 //!
 //! ```text
-//!  one request at a time ───────────> each connection looks after itself: lost()
-//!  several under way, or sessions ──> only whoever waits knows: answered()
-//!  that wait for each other
+//!  an answer is missing, and the server idles ──> each connection looks after itself: lost()
+//!  rows are missing: the server is in a request,
+//!  and whose turn it is, only who waits knows ──> answered()
 //! ```
 
 use std::{
@@ -62,11 +62,11 @@ impl Pulse {
 
     /// Returns once a request was sent whose answer cannot come any more, with how long nothing has moved.
     pub(crate) async fn lost(&self) -> Duration {
-        stopped(std::slice::from_ref(self), Turn::Request).await
+        stopped(std::slice::from_ref(self), Awaited::Request).await
     }
 
     /// Whether the server's end of the session waits for ours. Boxed, since the session that asks has a pulse too.
-    fn awaits_us(&self, turn: Turn) -> Pin<Box<dyn Future<Output = Result<bool, Error>> + Send + '_>> {
+    fn awaits_us(&self, awaited: Awaited) -> Pin<Box<dyn Future<Output = Result<bool, Error>> + Send + '_>> {
         Box::pin(async move {
             let Inner { server, pid, since, .. } = &*self.0;
             let client = server.connect(&Session::new("pgstream-aws watch")).await?;
@@ -75,7 +75,7 @@ impl Pulse {
                     "SELECT wait_event = 'ClientRead' AND (state LIKE 'idle%' OR $4)
                             AND abs(extract(epoch FROM clock_timestamp() - backend_start)::float8 - $2) <= $3
                        FROM pg_stat_activity WHERE pid = $1",
-                    &[pid, &since.elapsed().as_secs_f64(), &SLACK.as_secs_f64(), &(turn == Turn::Any)],
+                    &[pid, &since.elapsed().as_secs_f64(), &SLACK.as_secs_f64(), &(awaited == Awaited::Any)],
                 )
                 .await
                 .map_err(client.failed("reading pg_stat_activity"))?;
@@ -86,7 +86,7 @@ impl Pulse {
 
 /// What a server may wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum Awaited {
     /// A request; not the rows of a COPY, which may take as long as they take.
     Request,
     Any,
@@ -101,7 +101,7 @@ pub async fn answered<T, E: From<Error>>(sessions: &[Pulse], work: impl Future<O
     tokio::select! {
         biased;
         done = &mut work => done,
-        after = stopped(sessions, Turn::Any) => {
+        after = stopped(sessions, Awaited::Any) => {
             let server = sessions.first().map_or_else(String::new, |session| session.0.server.to_string());
             Err(Error::Unanswered { server, after }.into())
         }
@@ -109,12 +109,12 @@ pub async fn answered<T, E: From<Error>>(sessions: &[Pulse], work: impl Future<O
 }
 
 /// Returns once both ends of each session wait for the other one, with how long nothing has moved.
-async fn stopped(sessions: &[Pulse], turn: Turn) -> Duration {
+async fn stopped(sessions: &[Pulse], awaited: Awaited) -> Duration {
     if sessions.is_empty() {
         return pending().await;
     }
     let moved = || sessions.iter().map(|session| session.0.motion.moved()).sum::<u64>();
-    let waits = || turn == Turn::Any || sessions.iter().all(|session| session.0.motion.waits());
+    let waits = || awaited == Awaited::Any || sessions.iter().all(|session| session.0.motion.waits());
     let (mut seen, mut since) = (moved(), Instant::now());
     loop {
         sleep(LOOK).await;
@@ -122,7 +122,7 @@ async fn stopped(sessions: &[Pulse], turn: Turn) -> Duration {
         if now != seen || !waits() {
             (seen, since) = (now, Instant::now());
         } else if since.elapsed() >= PATIENCE {
-            match timeout(PATIENCE, all_await_us(sessions, turn)).await {
+            match timeout(PATIENCE, all_await_us(sessions, awaited)).await {
                 Ok(Ok(true)) => {
                     // An answer that was given a moment ago is still on its way.
                     sleep(LOOK).await;
@@ -140,9 +140,9 @@ async fn stopped(sessions: &[Pulse], turn: Turn) -> Duration {
     }
 }
 
-async fn all_await_us(sessions: &[Pulse], turn: Turn) -> Result<bool, Error> {
+async fn all_await_us(sessions: &[Pulse], awaited: Awaited) -> Result<bool, Error> {
     for session in sessions {
-        if !session.awaits_us(turn).await? {
+        if !session.awaits_us(awaited).await? {
             return Ok(false);
         }
     }

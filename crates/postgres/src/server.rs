@@ -202,6 +202,7 @@ impl Handshake for SqlHandshake<'_> {
         let connect = |source| Error::Connect { server: server.to_owned(), source };
         let motion = transport.motion();
         let (client, connection) = Box::pin(config.connect_raw(transport, Settled)).await.map_err(connect)?;
+        motion.begin();
         let pulse = Pulse::new(self.server.clone(), client.cancel_token(), motion).await;
         let pulse = pulse.map_err(|source| Error::Io {
             server: server.to_owned(),

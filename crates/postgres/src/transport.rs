@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
-    io, mem, net,
+    io, iter, mem, net,
     pin::Pin,
     sync::{
         Arc,
@@ -70,32 +70,92 @@ impl Tcp {
 #[derive(Default)]
 pub(crate) struct Motion {
     moved: AtomicU64,
-    asked: AtomicBool,
+    /// Requests are counted from here on: the start-up packet has no tag.
+    begun: AtomicBool,
+    under_way: AtomicU64,
     starved: AtomicBool,
 }
 
 impl Motion {
+    /// The session is ready for its first request.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
     /// Bytes taken and given so far.
     pub(crate) fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
     }
 
-    /// Whether something was sent since the last answer was complete, and what came was all read: whoever reads slowly
-    /// waits for himself. Of several requests under way at once, only the first answer is waited for.
+    /// Whether answers are missing, and what came was all read: whoever reads slowly waits for himself.
     pub(crate) fn waits(&self) -> bool {
-        self.asked.load(Ordering::Relaxed) && self.starved.load(Ordering::Relaxed)
+        self.under_way.load(Ordering::Relaxed) > 0 && self.starved.load(Ordering::Relaxed)
+    }
+
+    /// One more answer will come, or one less.
+    fn count(&self, turn: Turn) {
+        let count = |answers: u64| match turn {
+            Turn::Asked => answers + 1,
+            Turn::Answered => answers.saturating_sub(1),
+        };
+        // One task reads and writes; others only look.
+        self.under_way.store(count(self.under_way.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 }
 
-/// The last bytes of an answer: ReadyForQuery and its one byte (message formats of the protocol).
-const READY: [u8; 5] = [b'Z', 0, 0, 0, 5];
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Asked,
+    Answered,
+}
+
+/// Every request ends with a Sync, or is a simple Query.
+fn asks(tag: u8) -> Option<Turn> {
+    matches!(tag, b'S' | b'Q').then_some(Turn::Asked)
+}
+
+/// Every answer ends with ReadyForQuery. In a COPY from the client, the server passes over the Sync that came with its start
+/// (protocol documentation, "COPY Operations"): another one will end it.
+fn answers(tag: u8) -> Option<Turn> {
+    matches!(tag, b'Z' | b'G').then_some(Turn::Answered)
+}
+
+/// The messages in the bytes of one direction: a tag, a length that counts itself, a body.
+#[derive(Default)]
+struct Messages {
+    header: [u8; 5],
+    /// Bytes of the header that are there.
+    known: usize,
+    /// Bytes of the body that are still to come.
+    rest: usize,
+}
+
+impl Messages {
+    fn pass(&mut self, mut bytes: &[u8], mut each: impl FnMut(u8)) {
+        loop {
+            let body = self.rest.min(bytes.len());
+            self.rest -= body;
+            bytes = &bytes[body..];
+            let Some((first, others)) = bytes.split_first() else { return };
+            self.header[self.known] = *first;
+            self.known += 1;
+            bytes = others;
+            if self.known == self.header.len() {
+                let [tag, a, b, c, d] = self.header;
+                self.known = 0;
+                self.rest = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(4);
+                each(tag);
+            }
+        }
+    }
+}
 
 /// A socket on which TLS has been settled, one way or the other.
 pub(crate) struct Transport {
     link: Link,
     motion: Arc<Motion>,
-    /// What was read last, as long as the end of an answer.
-    tail: [u8; READY.len() + 1],
+    taken: Messages,
+    given: Messages,
 }
 
 enum Link {
@@ -113,7 +173,7 @@ impl Transport {
     }
 
     fn new(link: Link) -> Self {
-        Self { link, motion: Arc::default(), tail: Default::default() }
+        Self { link, motion: Arc::default(), taken: Messages::default(), given: Messages::default() }
     }
 
     pub(crate) fn is_encrypted(&self) -> bool {
@@ -125,21 +185,25 @@ impl Transport {
     }
 
     fn took(&mut self, read: &[u8]) {
-        self.motion.moved.fetch_add(read.len() as u64, Ordering::Relaxed);
-        self.motion.starved.store(false, Ordering::Relaxed);
-        let new = &read[read.len().saturating_sub(self.tail.len())..];
-        self.tail.rotate_left(new.len());
-        let kept = self.tail.len() - new.len();
-        self.tail[kept..].copy_from_slice(new);
-        if self.tail.starts_with(&READY) {
-            self.motion.asked.store(false, Ordering::Relaxed);
+        let motion = &self.motion;
+        motion.moved.fetch_add(read.len() as u64, Ordering::Relaxed);
+        motion.starved.store(false, Ordering::Relaxed);
+        if motion.begun.load(Ordering::Relaxed) {
+            self.taken.pass(read, |tag| answers(tag).into_iter().for_each(|turn| motion.count(turn)));
         }
     }
 
-    fn gave(&self, written: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(bytes @ 1..)) = written {
-            self.motion.moved.fetch_add(*bytes as u64, Ordering::Relaxed);
-            self.motion.asked.store(true, Ordering::Relaxed);
+    fn gave<'a>(&mut self, written: &Poll<io::Result<usize>>, pieces: impl Iterator<Item = &'a [u8]>) {
+        let Poll::Ready(Ok(mut left)) = *written else { return };
+        let motion = &self.motion;
+        motion.moved.fetch_add(left as u64, Ordering::Relaxed);
+        if !motion.begun.load(Ordering::Relaxed) {
+            return;
+        }
+        for piece in pieces {
+            let piece = &piece[..left.min(piece.len())];
+            left -= piece.len();
+            self.given.pass(piece, |tag| asks(tag).into_iter().for_each(|turn| motion.count(turn)));
         }
     }
 
@@ -248,7 +312,7 @@ impl AsyncWrite for Transport {
             Link::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Link::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         };
-        self.gave(&written);
+        self.gave(&written, iter::once(buf));
         written
     }
 
@@ -261,7 +325,7 @@ impl AsyncWrite for Transport {
             Link::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Link::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         };
-        self.gave(&written);
+        self.gave(&written, bufs.iter().map(|piece| &**piece));
         written
     }
 
@@ -316,21 +380,30 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_is_waited_for_from_its_request_to_its_last_byte() {
+    async fn answers_are_waited_for_until_the_last_one_is_complete() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut theirs, _) = listener.accept().await.unwrap();
         let mut transport = Transport::plain(Socket::Tcp(Tcp::Awake(ours)));
         let motion = transport.motion();
         let mut buffer = [0; 64];
-        assert!(!motion.waits(), "nothing was asked");
-        transport.write_all(b"request").await.unwrap();
-        for (piece, waits) in [(&b"D rows C tag Z\0\0"[..], true), (b"\0\x05I", false), (b"N notice", false)] {
-            let mut read = std::pin::pin!(transport.read(&mut buffer));
-            // Looks, and finds nothing.
-            assert!(futures::poll!(&mut read).is_pending());
+        transport.write_all(b"\0\0\0\x08\0\x03\0\0").await.unwrap();
+        motion.begin();
+        // A Query and a Bind with its Sync.
+        transport.write_all(b"Q\0\0\0\x05\0B\0\0\0\x06SSS\0\0").await.unwrap();
+        transport.write_all(b"\0\x04").await.unwrap();
+        assert!(!motion.waits(), "nobody has looked yet");
+        let answers: [(&[u8], bool); 5] = [
+            (b"D\0\0\0\x06ZZZ\0\0", true),
+            (b"\0\x05I", true),
+            (b"2\0\0\0\x04C\0\0\0\x05\0Z", true),
+            (b"\0\0\0\x05I", false),
+            (b"N\0\0\0\x05\0", false),
+        ];
+        for (piece, waits) in answers {
+            assert!(futures::poll!(std::pin::pin!(transport.read(&mut buffer))).is_pending());
             theirs.write_all(piece).await.unwrap();
-            assert_eq!(read.await.unwrap(), piece.len());
+            assert_eq!(transport.read(&mut buffer).await.unwrap(), piece.len());
             assert!(!motion.waits(), "more may be there to read");
             assert!(futures::poll!(std::pin::pin!(transport.read(&mut buffer))).is_pending());
             assert_eq!(motion.waits(), waits, "after {piece:?}");

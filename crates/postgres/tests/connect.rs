@@ -408,9 +408,9 @@ async fn an_answer_that_was_lost_is_not_waited_for() {
     // Of rows that are on their way, only whoever waits knows that none are to come.
     let lost_rows = async {
         let (proxy, client) = connected().await;
-        client.batch_execute("CREATE TABLE few (n int)").await.unwrap();
+        client.batch_execute("CREATE TABLE public.few (n int)").await.unwrap();
         let copy = async {
-            let mut sink = pin!(client.copy_in::<_, &[u8]>("COPY few FROM STDIN").await?);
+            let mut sink = pin!(client.copy_in::<_, &[u8]>("COPY public.few FROM STDIN").await?);
             proxy.lose(Flow::Up);
             sink.send(b"1\n").await?;
             sink.finish().await
@@ -447,8 +447,8 @@ async fn an_answer_that_takes_long_is_waited_for() {
     };
     let writes_slowly = async {
         let client = connect(&url).await?;
-        client.batch_execute("CREATE TABLE few (n int)").await.unwrap();
-        let mut sink = pin!(client.copy_in("COPY few FROM STDIN").await.unwrap());
+        client.batch_execute("CREATE TABLE public.few (n int)").await.unwrap();
+        let mut sink = pin!(client.copy_in("COPY public.few FROM STDIN").await.unwrap());
         tokio::time::sleep(LONG).await;
         sink.send(&b"1\n"[..]).await.unwrap();
         assert_eq!(sink.finish().await.map_err(client.failed("copying"))?, 1);

@@ -234,7 +234,7 @@ async fn to_server(
     let options = start_options(job, &opened);
     let stream = start(job, opened.replication, position, &options).await?;
     tracing::info!(slot = job.slot, %position, binary = options.binary, "streaming");
-    monitor.enter(Phase::Streaming);
+    monitor.starts_at(position);
 
     let mut applying = AbortOnDropHandle::new(tokio::spawn(applier.run(todo)));
     let binary = options.binary.then(|| job.publication.clone());
@@ -297,7 +297,7 @@ async fn to_stdout(job: &Job, monitor: &Arc<Monitor>, cancel: &CancellationToken
     let (report, applied) = watch::channel(Applied { done: 0, applied: position, durable: position });
     let options = start_options(job, &opened);
     let stream = start(job, opened.replication, position, &options).await?;
-    monitor.enter(Phase::Streaming);
+    monitor.starts_at(position);
     let printing = AbortOnDropHandle::new(tokio::spawn(Printer::new(report, Arc::clone(monitor)).run(todo)));
     let mut reader =
         Reader::new(stream, position, applied, Arc::clone(monitor), job.filter.clone(), Default::default(), job.limits);

@@ -124,6 +124,13 @@ impl Monitor {
         }
     }
 
+    /// A stream begins: the target holds what lies before `position`.
+    pub fn starts_at(&self, position: Lsn) {
+        self.applied.fetch_max(position.0, Relaxed);
+        self.durable.fetch_max(position.0, Relaxed);
+        self.enter(Phase::Streaming);
+    }
+
     /// Notes a transient error and the reconnection that follows.
     pub fn reconnecting(&self, error: String) {
         self.enter(Phase::Reconnecting);
@@ -224,5 +231,20 @@ impl Monitor {
             reconnects: self.reconnects.load(Relaxed),
             last_error: self.last_error.lock().ok().and_then(|e| e.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_has_applied_nothing_yet_lags_by_what_it_has_to_read() {
+        let monitor = Monitor::default();
+        monitor.starts_at(Lsn(0x100));
+        monitor.source_written(Lsn(0x130));
+        let reading = monitor.read();
+        assert_eq!((reading.applied_lsn.as_str(), reading.acknowledged_lsn.as_str()), ("0/100", "0/100"));
+        assert_eq!((reading.phase, reading.lag_bytes), (Phase::Streaming, 0x30));
     }
 }
