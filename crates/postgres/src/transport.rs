@@ -136,17 +136,26 @@ impl Messages {
             let body = self.rest.min(bytes.len());
             self.rest -= body;
             bytes = &bytes[body..];
+            if let (0, Some((header, others))) = (self.known, bytes.split_first_chunk()) {
+                bytes = others;
+                each(self.read(*header));
+                continue;
+            }
+            // A header in pieces.
             let Some((first, others)) = bytes.split_first() else { return };
+            bytes = others;
             self.header[self.known] = *first;
             self.known += 1;
-            bytes = others;
             if self.known == self.header.len() {
-                let [tag, a, b, c, d] = self.header;
                 self.known = 0;
-                self.rest = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(4);
-                each(tag);
+                each(self.read(self.header));
             }
         }
+    }
+
+    fn read(&mut self, [tag, a, b, c, d]: [u8; 5]) -> u8 {
+        self.rest = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(4);
+        tag
     }
 }
 
