@@ -10,6 +10,7 @@ pub mod dsn;
 pub mod error;
 pub mod ident;
 pub mod lsn;
+mod motion;
 mod password;
 pub mod pgoutput;
 mod pulse;

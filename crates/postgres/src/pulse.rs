@@ -27,7 +27,8 @@ use tokio_postgres::CancelToken;
 
 use crate::{
     Error, Server, Session,
-    transport::{Motion, Settled, Socket, Transport},
+    motion::Motion,
+    transport::{Settled, Socket, Transport},
 };
 
 /// So long nothing moves before the server is asked. What is on its way inside the kernel's buffers has arrived by then.

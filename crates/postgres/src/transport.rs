@@ -5,10 +5,7 @@ use std::{
     future::{Ready, ready},
     io, iter, mem, net,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -20,7 +17,10 @@ use tokio::{
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_rustls::client;
 
-use crate::tls::server_end_point;
+use crate::{
+    motion::{Messages, Motion},
+    tls::server_end_point,
+};
 
 /// A connected socket.
 pub(crate) enum Socket {
@@ -66,99 +66,6 @@ impl Tcp {
     }
 }
 
-/// What has happened on a transport; of interest where nothing happens any more.
-#[derive(Default)]
-pub(crate) struct Motion {
-    moved: AtomicU64,
-    /// Requests are counted from here on: the start-up packet has no tag.
-    begun: AtomicBool,
-    under_way: AtomicU64,
-    starved: AtomicBool,
-}
-
-impl Motion {
-    /// The session is ready for its first request.
-    pub(crate) fn begin(&self) {
-        self.begun.store(true, Ordering::Relaxed);
-    }
-
-    /// Bytes taken and given so far.
-    pub(crate) fn moved(&self) -> u64 {
-        self.moved.load(Ordering::Relaxed)
-    }
-
-    /// Whether answers are missing, and what came was all read: whoever reads slowly waits for himself.
-    pub(crate) fn waits(&self) -> bool {
-        self.under_way.load(Ordering::Relaxed) > 0 && self.starved.load(Ordering::Relaxed)
-    }
-
-    /// One more answer will come, or one less.
-    fn count(&self, turn: Turn) {
-        let count = |answers: u64| match turn {
-            Turn::Asked => answers + 1,
-            Turn::Answered => answers.saturating_sub(1),
-        };
-        // One task reads and writes; others only look.
-        self.under_way.store(count(self.under_way.load(Ordering::Relaxed)), Ordering::Relaxed);
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Asked,
-    Answered,
-}
-
-/// Every request ends with a Sync, or is a simple Query.
-fn asks(tag: u8) -> Option<Turn> {
-    matches!(tag, b'S' | b'Q').then_some(Turn::Asked)
-}
-
-/// Every answer ends with ReadyForQuery. In a COPY from the client, the server passes over the Sync that came with its start
-/// (protocol documentation, "COPY Operations"): another one will end it.
-fn answers(tag: u8) -> Option<Turn> {
-    matches!(tag, b'Z' | b'G').then_some(Turn::Answered)
-}
-
-/// The messages in the bytes of one direction: a tag, a length that counts itself, a body.
-#[derive(Default)]
-struct Messages {
-    header: [u8; 5],
-    /// Bytes of the header that are there.
-    known: usize,
-    /// Bytes of the body that are still to come.
-    rest: usize,
-}
-
-impl Messages {
-    fn pass(&mut self, mut bytes: &[u8], mut each: impl FnMut(u8)) {
-        loop {
-            let body = self.rest.min(bytes.len());
-            self.rest -= body;
-            bytes = &bytes[body..];
-            if let (0, Some((header, others))) = (self.known, bytes.split_first_chunk()) {
-                bytes = others;
-                each(self.read(*header));
-                continue;
-            }
-            // A header in pieces.
-            let Some((first, others)) = bytes.split_first() else { return };
-            bytes = others;
-            self.header[self.known] = *first;
-            self.known += 1;
-            if self.known == self.header.len() {
-                self.known = 0;
-                each(self.read(self.header));
-            }
-        }
-    }
-
-    fn read(&mut self, [tag, a, b, c, d]: [u8; 5]) -> u8 {
-        self.rest = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(4);
-        tag
-    }
-}
-
 /// A socket on which TLS has been settled, one way or the other.
 pub(crate) struct Transport {
     link: Link,
@@ -194,25 +101,15 @@ impl Transport {
     }
 
     fn took(&mut self, read: &[u8]) {
-        let motion = &self.motion;
-        motion.moved.fetch_add(read.len() as u64, Ordering::Relaxed);
-        motion.starved.store(false, Ordering::Relaxed);
-        if motion.begun.load(Ordering::Relaxed) {
-            self.taken.pass(read, |tag| answers(tag).into_iter().for_each(|turn| motion.count(turn)));
-        }
+        self.motion.took(read, &mut self.taken);
     }
 
     fn gave<'a>(&mut self, written: &Poll<io::Result<usize>>, pieces: impl Iterator<Item = &'a [u8]>) {
         let Poll::Ready(Ok(mut left)) = *written else { return };
-        let motion = &self.motion;
-        motion.moved.fetch_add(left as u64, Ordering::Relaxed);
-        if !motion.begun.load(Ordering::Relaxed) {
-            return;
-        }
         for piece in pieces {
-            let piece = &piece[..left.min(piece.len())];
-            left -= piece.len();
-            self.given.pass(piece, |tag| asks(tag).into_iter().for_each(|turn| motion.count(turn)));
+            let written = &piece[..left.min(piece.len())];
+            left -= written.len();
+            self.motion.gave(written, &mut self.given);
         }
     }
 
@@ -309,7 +206,7 @@ impl AsyncRead for Transport {
         match &read {
             Poll::Ready(Ok(())) => self.took(&buf.filled()[before..]),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.motion.starved.store(true, Ordering::Relaxed),
+            Poll::Pending => self.motion.found_nothing(),
         }
         read
     }
@@ -388,12 +285,17 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn answers_are_waited_for_until_the_last_one_is_complete() {
+    /// Both ends of a connection.
+    async fn connected() -> (Transport, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut theirs, _) = listener.accept().await.unwrap();
-        let mut transport = Transport::plain(Socket::Tcp(Tcp::Awake(ours)));
+        let (theirs, _) = listener.accept().await.unwrap();
+        (Transport::plain(Socket::Tcp(Tcp::Awake(ours))), theirs)
+    }
+
+    #[tokio::test]
+    async fn answers_are_waited_for_until_the_last_one_is_complete() {
+        let (mut transport, mut theirs) = connected().await;
         let motion = transport.motion();
         let mut buffer = [0; 64];
         transport.write_all(b"\0\0\0\x08\0\x03\0\0").await.unwrap();
@@ -421,10 +323,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_arrives_while_a_socket_sleeps_is_read_afterwards_and_writing_wakes_it() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut theirs, _) = listener.accept().await.unwrap();
-        let mut transport = Transport::plain(Socket::Tcp(Tcp::Awake(ours)));
+        let (mut transport, mut theirs) = connected().await;
         let mut read = [0; 3];
         for _ in 0..3 {
             transport.sleep();

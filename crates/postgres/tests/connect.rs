@@ -463,5 +463,17 @@ async fn an_answer_that_takes_long_is_waited_for() {
         assert_eq!(rows.try_collect::<Vec<_>>().await.map_err(client.failed("reading"))?.len(), 499);
         Ok(())
     };
-    tokio::try_join!(works, waits, reading, writes_slowly, reads_slowly).unwrap();
+    // What it was asked is answered, also by a COPY that failed.
+    let idles = async {
+        let client = connect(&url).await?;
+        client.batch_execute("CREATE TABLE public.whole (n int)").await.unwrap();
+        for (row, copied) in [(&b"1\n"[..], true), (b"one\n", false)] {
+            let mut sink = pin!(client.copy_in("COPY public.whole FROM STDIN").await.unwrap());
+            sink.send(row).await.unwrap();
+            assert_eq!(sink.finish().await.is_ok(), copied);
+        }
+        tokio::time::sleep(LONG).await;
+        client.batch_execute("SELECT 1").await.map_err(client.failed("asking"))
+    };
+    tokio::try_join!(works, waits, reading, writes_slowly, reads_slowly, idles).unwrap();
 }

@@ -262,7 +262,7 @@ fn many<'a, C: Iterator<Item = Cell<'a>>>(
 /// The statement: its first parameters are the progress's, then come those of each change.
 fn sql(tables: &Tables, changes: &[Change<'_>], positions: &str) -> String {
     let mut with = vec![format!("moved AS ({ADVANCE} RETURNING 1)")];
-    // Of more rows than one, a subquery is an error; to count a single one would cost the target a tenth more.
+    // Of more rows than one, a subquery is an error; to count a single one would take the target some 7 % longer.
     let mut checks = vec!["(SELECT 1 FROM moved) = 1".to_owned()];
     let mut before = PARAMETERS_OF_PROGRESS;
     for (n, change) in changes.iter().enumerate() {
