@@ -31,7 +31,7 @@ pub const TPC_B: Workload = Workload {
     load: Load::Pgbench { scale: 5, transactions: 150_000 },
 };
 
-const WORKLOADS: [Workload; 4] = [
+const WORKLOADS: [Workload; 6] = [
     TPC_B,
     Workload {
         name: "1,000 transactions of 1,000 inserts",
@@ -59,6 +59,27 @@ const WORKLOADS: [Workload; 4] = [
         load: Load::Sql(
             "DO $$ BEGIN FOR n IN 0..399 LOOP
                 UPDATE document SET version = version + 1 WHERE id % 10 = n % 10; COMMIT; END LOOP; END $$",
+        ),
+    },
+    Workload {
+        name: "10,000 updates without a key",
+        schema: "CREATE TABLE loose (day date, n int, note text);
+                 ALTER TABLE loose REPLICA IDENTITY FULL;
+                 INSERT INTO loose SELECT date '2026-01-01' + n % 365, n, 'note ' || n FROM generate_series(1, 20000) AS n",
+        load: Load::Sql(
+            "DO $$ BEGIN FOR n IN 0..99 LOOP
+                UPDATE loose SET note = 'new ' || note WHERE loose.n % 200 = n; COMMIT; END LOOP; END $$",
+        ),
+    },
+    Workload {
+        name: "100,000 updates without a key, with an index",
+        schema: "CREATE TABLE loose (day date, n int, note text);
+                 CREATE INDEX ON loose (n);
+                 ALTER TABLE loose REPLICA IDENTITY FULL;
+                 INSERT INTO loose SELECT date '2026-01-01' + n % 365, n, 'note ' || n FROM generate_series(1, 200000) AS n",
+        load: Load::Sql(
+            "DO $$ BEGIN FOR n IN 0..99 LOOP
+                UPDATE loose SET note = 'new ' || note WHERE loose.n % 200 = n; COMMIT; END LOOP; END $$",
         ),
     },
 ];

@@ -31,8 +31,11 @@
 //! before its update does. Both show as an error or as a row count that is too small, never as other data, and the answer
 //! is the same step row by row.
 //!
+//! Without a key, rows are told apart by all of their values: see [`Images`], for the relations in doubt.
+//!
 //! A row that came and went again is not looked at, so it finds no row in its way that only the target has.
 
+mod images;
 mod key;
 mod merge;
 mod plan;
@@ -46,6 +49,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use pgstream_postgres::pgoutput::Tuple;
 
 pub use self::{
+    images::{Groups, Images},
     key::KeyCells,
     merge::{Columns, RowCells},
     plan::{NetRow, NetRows, Plan, RelationPlan, UpdateGroup},
@@ -355,10 +359,6 @@ impl Planner {
         items.sort_unstable_by(|a, b| {
             (a.relation, a.rank, a.order).cmp(&(b.relation, b.rank, b.order)).then_with(|| key(a).cmp(key(b)))
         });
-    }
-
-    fn is_doubtful(&self, relation: RelIndex) -> bool {
-        self.relations.get(relation.0 as usize).is_some_and(|relation| relation.doubtful)
     }
 
     fn key(&self, entry: &Entry) -> &[u8] {

@@ -102,6 +102,50 @@ pub struct TargetColumn {
     pub generated: bool,
     /// The equality by which unique indexes know the type, as SQL: that of an extension lies in a schema of its own.
     pub equals: String,
+    /// What a row can be looked up by, where the table has no key.
+    pub lookup: Lookup,
+}
+
+/// What of a column's value a row can be looked up by, before its stored bytes are compared: values whose bytes are equal must
+/// be equal by it, and it must be cheap for any row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// The value, which is short.
+    Value,
+    /// The value where it is short: a long one lies elsewhere, and its length beside the row.
+    Short,
+    /// Nothing: the type may have no equality, or a costly one.
+    Nothing,
+}
+
+impl Lookup {
+    /// Of a built-in type, by its number (`pg_type.dat`).
+    fn of(base: u32) -> Self {
+        match base {
+            // bool, "char", name, int8, int2, int4, oid, float4, float8, date, time, timestamp, timestamptz, interval, timetz,
+            // numeric, uuid, inet, cidr, macaddr
+            16
+            | 18..=21
+            | 23
+            | 26
+            | 650
+            | 700
+            | 701
+            | 829
+            | 869
+            | 1082
+            | 1083
+            | 1114
+            | 1184
+            | 1186
+            | 1266
+            | 1700
+            | 2950 => Self::Value,
+            // bytea, text, bpchar, varchar
+            17 | 25 | 1042 | 1043 => Self::Short,
+            _ => Self::Nothing,
+        }
+    }
 }
 
 /// A target table, its columns in the order of the source's tuples.
@@ -270,6 +314,7 @@ fn match_columns<'a>(
             identity_always: found.identity_always,
             generated: found.generated,
             equals: found.equals.clone(),
+            lookup: Lookup::of(found.base_oid),
         });
     }
     for extra in catalog.iter().filter(|c| c.needs_value && !source.columns.iter().any(|s| s.name == c.name)) {

@@ -20,6 +20,21 @@ async fn a_missing_row_stops_the_stream_and_is_named() {
 }
 
 #[tokio::test]
+async fn among_many_rows_without_a_key_the_missing_one_is_named() {
+    let pair = pair("CREATE TABLE log (a int, b text); ALTER TABLE log REPLICA IDENTITY FULL;").await;
+    pair.follows("INSERT INTO log SELECT n % 100, 'x' FROM generate_series(1, 300) AS n").await;
+    pair.there.batch("DELETE FROM log WHERE ctid = (SELECT min(ctid) FROM log WHERE a = 50)").await;
+    let error = pair.refuses("BEGIN; INSERT INTO log VALUES (1, 'y'); DELETE FROM log WHERE a >= 50; COMMIT").await;
+    let text = describe(&error);
+    assert!(matches!(error, Error::Conflict { what: "DELETE", .. }), "{text}");
+    assert!(text.contains("\"public\".\"log\"") && text.contains("the row is not on the target"), "{text}");
+    assert_eq!(pair.there.scalar::<i64>("SELECT count(*) FROM log").await, 299, "the transaction is whole");
+    // What was missing comes back, and the stream goes on where it was.
+    pair.there.batch("INSERT INTO log VALUES (50, 'x')").await;
+    pair.follows("UPDATE log SET b = 'z' WHERE a < 10").await;
+}
+
+#[tokio::test]
 async fn a_rogue_row_stops_the_stream_until_it_is_gone() {
     let pair = pair(ITEMS).await;
     pair.there.batch("INSERT INTO item VALUES (5, 'secret-value', 0)").await;

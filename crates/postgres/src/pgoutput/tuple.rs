@@ -16,7 +16,7 @@ pub struct Tuple<'a> {
 }
 
 /// The value of one column of a row version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cell<'a> {
     /// SQL null.
     Null,

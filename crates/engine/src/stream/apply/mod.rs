@@ -11,6 +11,7 @@
 //! The invariant: rows and the progress row that covers them commit together, under this replicator's epoch.
 
 mod durability;
+mod images;
 mod parts;
 mod pipeline;
 mod recopy;

@@ -12,6 +12,7 @@ use super::{
     super::{
         Error,
         batch::{Change, Kind, RelIndex, Rows, Step, Truncate},
+        relation::Lookup,
         status::RowCounts,
         work::{Chunk, Part},
     },
@@ -199,8 +200,10 @@ fn statement<'a>(loaded: &Loaded, change: &Change<'a>, lsn: Lsn) -> Result<State
         }
         Kind::Update { old, new } => update(loaded, old, new, lsn),
         Kind::Delete(old) => {
-            let find = loaded.find().ok_or_else(|| no_key("DELETE", loaded, lsn))?;
-            let values = pick(old.tuple(), find.columns());
+            let mut find = loaded.find().ok_or_else(|| no_key("DELETE", loaded, lsn))?;
+            let cells: Vec<Cell<'a>> = old.tuple().cells().collect();
+            look_up(loaded, &mut find, |i| cells[i] != Cell::Null);
+            let values = find.columns().iter().map(|&i| Value(cells[i])).collect();
             Ok(Statement { what: "DELETE", shape: Shape::DeleteRow(find), values, moved: None })
         }
     }
@@ -238,6 +241,7 @@ fn update<'a>(loaded: &Loaded, old: Option<Old<'a>>, new: Tuple<'a>, lsn: Lsn) -
     let full = matches!(old, Some(Old::Full(_)));
     let was = |i: usize| if full || keys.contains(&i) { before[i] } else { after[i] };
     let becomes = |i: usize| if after[i] == Cell::Unchanged { was(i) } else { after[i] };
+    look_up(loaded, &mut find, |i| was(i) != Cell::Null && becomes(i) != Cell::Null);
     let moved = find.columns().iter().any(|&i| was(i) != becomes(i)).then(|| {
         let found = find.columns().iter().map(|&i| Value(becomes(i)));
         values.iter().copied().chain(found).collect()
@@ -245,6 +249,14 @@ fn update<'a>(loaded: &Loaded, old: Option<Old<'a>>, new: Tuple<'a>, lsn: Lsn) -
     values.extend(find.columns().iter().map(|&i| Value(was(i))));
     let shape = if replaced { Shape::ReplaceRow(set, find) } else { Shape::UpdateRow(set, find) };
     Ok(Statement { what: "UPDATE", shape, values, moved })
+}
+
+/// Lets an index find the row whose image is sought, by the columns that are not null in it.
+fn look_up(loaded: &Loaded, find: &mut Find, is_there: impl Fn(usize) -> bool) {
+    if let Find::Image { columns, known } = find {
+        let columns = columns.iter().copied();
+        known.extend(columns.filter(|&i| loaded.table.columns[i].lookup != Lookup::Nothing && is_there(i)));
+    }
 }
 
 fn no_key(what: &'static str, loaded: &Loaded, lsn: Lsn) -> Error {

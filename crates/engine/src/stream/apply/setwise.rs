@@ -3,6 +3,7 @@
 //! ```text
 //!  rows of a step ─> net effect ─> deletes, children first
 //!                                  updates and inserts, parents first      (a request each, all on the wire at once)
+//!                                  tables without a key, by all values of their rows
 //!                                  relations in doubt, row by row
 //! ```
 //! Every statement must change as many rows as it has keys. Whatever else happens is a doubt: the caller rolls back and
@@ -19,6 +20,7 @@ use super::{
         status::RowCounts,
         work::{Chunk, Part},
     },
+    images,
     pipeline::Pipeline,
     rowwise,
     statements::{Find, Sent},
@@ -153,8 +155,15 @@ pub async fn apply_rows(
     }
     work.settle(0).await?;
     let mut counts = work.counts;
-    if !plan.doubts().is_empty() {
-        counts += rowwise::apply_rows(client, tables, chunk, rows, |relation| plan.is_doubtful(relation)).await?;
+    let mut one_by_one = Vec::new();
+    for doubt in plan.doubts() {
+        match images::apply(client, tables, rows, doubt.relation).await? {
+            Some(done) => counts += done,
+            None => one_by_one.push(doubt.relation),
+        }
+    }
+    if !one_by_one.is_empty() {
+        counts += rowwise::apply_rows(client, tables, chunk, rows, |relation| one_by_one.contains(&relation)).await?;
     }
     Ok(counts)
 }
@@ -358,7 +367,11 @@ impl<'a> Work<'a, '_> {
 }
 
 /// Waits until at most so many requests are under way.
-async fn settle(client: &Client, pipeline: &mut Pipeline<'_, Expected>, down_to: usize) -> Result<(), Failure> {
+pub(super) async fn settle(
+    client: &Client,
+    pipeline: &mut Pipeline<'_, Expected>,
+    down_to: usize,
+) -> Result<(), Failure> {
     while pipeline.len() > down_to {
         let Some((expected, answer)) = pipeline.next().await else { break };
         match answer {

@@ -4,7 +4,8 @@
 //! type. Row-wise ones take one parameter a column. `before` parameters belong to others in the same statement.
 
 use super::{
-    super::relation::{TargetColumn, TargetTable},
+    super::relation::{Lookup, TargetColumn, TargetTable},
+    tables::Images,
     values::Form,
 };
 
@@ -19,24 +20,19 @@ pub fn insert_set(table: &TargetTable, sent: &[Sent], before: usize) -> String {
         table.name,
         columns.join(", "),
         values(table, sent).join(", "),
-        arrays(table, sent, before)
+        arrays(table, sent, &[], before)
     )
 }
 
 /// `UPDATE` of many rows; the first `keys` of `sent` find the row, the others are set.
 pub fn update_set(table: &TargetTable, sent: &[Sent], keys: usize, before: usize) -> String {
     let values = values(table, sent);
-    let set: Vec<String> = sent[keys..]
-        .iter()
-        .zip(&values[keys..])
-        .map(|(&(i, _), value)| format!("{} = {value}", table.columns[i].ident))
-        .collect();
     format!(
         "UPDATE {}{} AS t SET {} FROM {} WHERE {}",
         table.only,
         table.name,
-        set.join(", "),
-        arrays(table, sent, before),
+        assignments(table, &sent[keys..], &values[keys..]),
+        arrays(table, sent, &[], before),
         matches(table, &sent[..keys], &values)
     )
 }
@@ -47,9 +43,82 @@ pub fn delete_set(table: &TargetTable, sent: &[Sent], before: usize) -> String {
         "DELETE FROM {}{} AS t USING {} WHERE {}",
         table.only,
         table.name,
-        arrays(table, sent, before),
+        arrays(table, sent, &[], before),
         matches(table, sent, &values(table, sent))
     )
+}
+
+/// `DELETE` of many rows by all of their values. Parameters are the images, no two of which are equal, then a number for each
+/// and how many rows of it go.
+pub fn delete_images(table: &TargetTable, images: &Images) -> String {
+    format!(
+        "DELETE FROM {}{} AS t USING ({}) AS m WHERE m.place <= m.rows AND t.ctid = m.ctid AND t.tableoid = m.tableoid",
+        table.only,
+        table.name,
+        places(table, images, &["image", "rows"]),
+    )
+}
+
+/// `UPDATE` of many rows by all of their values. Parameters are the images, no two of which are equal, and a number for each;
+/// then what rows become, with the number of the image that each has and its place among the rows that have it.
+pub fn update_images(table: &TargetTable, images: &Images, becomes: &[Sent]) -> String {
+    format!(
+        "UPDATE {}{} AS t SET {} FROM ({}) AS m JOIN {} USING (image, place)
+          WHERE t.ctid = m.ctid AND t.tableoid = m.tableoid",
+        table.only,
+        table.name,
+        assignments(table, becomes, &values(table, becomes)),
+        places(table, images, &["image"]),
+        arrays(table, becomes, &["image", "place"], images.sent.len() + 1),
+    )
+}
+
+/// The rows that have one of the images: where they are, and their place among the rows of that image. Looking them up by what
+/// can be hashed, or found in an index, keeps it to one pass over the table; what is equal is decided by the stored bytes.
+fn places(table: &TargetTable, images: &Images, numbers: &[&str]) -> String {
+    let Images { sent, nulls } = images;
+    let values = values(table, sent);
+    let lookups = sent
+        .iter()
+        .zip(&values)
+        .zip(nulls)
+        .filter_map(|((&(i, _), value), &nulls)| {
+            let column = &table.columns[i];
+            let stored = format!("t.{}", column.ident);
+            match column.lookup {
+                Lookup::Value if nulls => Some((value_or_nothing(&stored), value_or_nothing(value))),
+                Lookup::Value => Some((stored, value.clone())),
+                Lookup::Short => Some((short(&stored), short(value))),
+                Lookup::Nothing => None,
+            }
+        })
+        .map(|(stored, value)| format!("{stored} = {value}"));
+    let stored: Vec<String> = sent.iter().map(|&(i, _)| format!("t.{}", table.columns[i].ident)).collect();
+    let conditions = lookups.chain([image_equal(&stored, &values)]).collect::<Vec<_>>().join(" AND ");
+    let numbered: Vec<String> = numbers.iter().map(|number| format!("s.{number}")).collect();
+    format!(
+        "SELECT t.tableoid, t.ctid, {}, pg_catalog.row_number() OVER (PARTITION BY s.image) AS place
+           FROM {}{} AS t JOIN {} ON {conditions}",
+        numbered.join(", "),
+        table.only,
+        table.name,
+        arrays(table, sent, numbers, 0),
+    )
+}
+
+/// Compares the stored bytes, which every type has, so that 1.0 is not taken for 1.00.
+fn image_equal(stored: &[String], values: &[String]) -> String {
+    format!("pg_catalog.record_image_eq(ROW({}), ROW({}))", stored.join(", "), values.join(", "))
+}
+
+/// Null is equal to nothing, but its text can be made so.
+fn value_or_nothing(value: &str) -> String {
+    format!("coalesce({value}::text, '')")
+}
+
+/// A value that is not too long to be compared for each row of a table; the length is known without fetching the value.
+fn short(value: &str) -> String {
+    format!("CASE WHEN pg_catalog.octet_length({value}) <= 256 THEN {value} ELSE '' END")
 }
 
 /// `COPY … FROM STDIN` of these columns.
@@ -133,15 +202,20 @@ pub fn replace_row(table: &TargetTable, set: &[usize], find: &Find) -> String {
 pub enum Find {
     /// By key columns.
     Key(Vec<usize>),
-    /// By every column that is sent: one of several equal rows. Compares the stored bytes, which every type has, so that 1.0 is not taken for 1.00.
-    Image(Vec<usize>),
+    /// By every column that is sent: one of several equal rows.
+    Image {
+        /// All of them.
+        columns: Vec<usize>,
+        /// Those whose value is not null and has an equality that an index may know.
+        known: Vec<usize>,
+    },
 }
 
 impl Find {
     /// The columns whose values are parameters.
     pub fn columns(&self) -> &[usize] {
         match self {
-            Self::Key(columns) | Self::Image(columns) => columns,
+            Self::Key(columns) | Self::Image { columns, .. } => columns,
         }
     }
 
@@ -155,37 +229,37 @@ impl Find {
                 .map(|(n, &i)| equal(&table.columns[i], &parameter(n, i)))
                 .collect::<Vec<_>>()
                 .join(" AND "),
-            Self::Image(columns) => {
-                let row: Vec<String> = columns.iter().map(|&i| format!("c.{}", table.columns[i].ident)).collect();
+            Self::Image { columns, known } => {
+                let stored: Vec<String> = columns.iter().map(|&i| format!("t.{}", table.columns[i].ident)).collect();
                 let image: Vec<String> = columns.iter().enumerate().map(|(n, &i)| parameter(n, i)).collect();
+                let lookups = columns.iter().zip(&image).filter(|(i, _)| known.contains(i));
+                let mut conditions: Vec<String> = lookups.map(|(&i, value)| equal(&table.columns[i], value)).collect();
+                conditions.push(image_equal(&stored, &image));
                 format!(
-                    "(t.tableoid, t.ctid) = (SELECT c.tableoid, c.ctid FROM {}{} AS c
-                      WHERE pg_catalog.record_image_eq(ROW({}), ROW({})) LIMIT 1)",
+                    "(t.tableoid, t.ctid) = (SELECT t.tableoid, t.ctid FROM {}{} AS t WHERE {} LIMIT 1)",
                     table.only,
                     table.name,
-                    row.join(", "),
-                    image.join(", ")
+                    conditions.join(" AND ")
                 )
             }
         }
     }
 }
 
-/// `(SELECT unnest($1::a[]) AS c1, unnest($2::b[]) AS c2) AS s`. As a function in FROM, `unnest` would take composite
+/// `(SELECT unnest($1::a[]) AS c1, unnest($2::b[]) AS c2, unnest($3::int8[]) AS image) AS s`. As a function in FROM, `unnest` would take composite
 /// values apart into columns of their own.
-fn arrays(table: &TargetTable, sent: &[Sent], before: usize) -> String {
-    let columns: Vec<String> = sent
-        .iter()
-        .enumerate()
-        .map(|(n, &(i, form))| {
-            let element = match form {
-                Form::Text => "text",
-                Form::Binary => &table.columns[i].type_sql,
-            };
-            format!("pg_catalog.unnest(${}::{element}[]) AS c{}", before + n + 1, n + 1)
-        })
-        .collect();
-    format!("(SELECT {}) AS s", columns.join(", "))
+fn arrays(table: &TargetTable, sent: &[Sent], numbers: &[&str], before: usize) -> String {
+    let columns = sent.iter().enumerate().map(|(n, &(i, form))| {
+        let element = match form {
+            Form::Text => "text",
+            Form::Binary => &table.columns[i].type_sql,
+        };
+        format!("pg_catalog.unnest(${}::{element}[]) AS c{}", before + n + 1, n + 1)
+    });
+    let before = before + sent.len();
+    let numbers =
+        numbers.iter().enumerate().map(|(n, name)| format!("pg_catalog.unnest(${}::int8[]) AS {name}", before + n + 1));
+    format!("(SELECT {}) AS s", columns.chain(numbers).collect::<Vec<_>>().join(", "))
 }
 
 fn values(table: &TargetTable, sent: &[Sent]) -> Vec<String> {
@@ -196,6 +270,12 @@ fn values(table: &TargetTable, sent: &[Sent]) -> Vec<String> {
             Form::Binary => format!("s.c{}", n + 1),
         })
         .collect()
+}
+
+/// `a = …, b = …`
+fn assignments(table: &TargetTable, sent: &[Sent], values: &[String]) -> String {
+    let set = sent.iter().zip(values).map(|(&(i, _), value)| format!("{} = {value}", table.columns[i].ident));
+    set.collect::<Vec<_>>().join(", ")
 }
 
 fn equal(column: &TargetColumn, value: &str) -> String {

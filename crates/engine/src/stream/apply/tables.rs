@@ -19,6 +19,9 @@ use super::{
     values::Form,
 };
 
+/// Statements that are kept prepared for a table; which columns are set, or null, makes ever more of them.
+const REMEMBERED: usize = 64;
+
 /// Which statement for a table.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Shape {
@@ -28,6 +31,10 @@ pub enum Shape {
     UpdateSet(Vec<Sent>, usize),
     /// Many rows by key.
     DeleteSet(Vec<Sent>),
+    /// Many rows by all of their values.
+    UpdateImages(Images, Vec<Sent>),
+    /// Many rows by all of their values.
+    DeleteImages(Images),
     /// Rows in COPY format.
     Copy(Vec<usize>, Form),
     /// One row.
@@ -40,6 +47,15 @@ pub enum Shape {
     DeleteRow(Find),
 }
 
+/// Rows that are found by all of their values.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Images {
+    /// All columns that are stored.
+    pub sent: Vec<Sent>,
+    /// Which of them are null in some row.
+    pub nulls: Vec<bool>,
+}
+
 impl Shape {
     /// The statement; parameters of a change are numbered from `before` + 1 on.
     pub fn sql(&self, table: &TargetTable, before: usize) -> String {
@@ -47,6 +63,8 @@ impl Shape {
             Self::InsertSet(sent) => statements::insert_set(table, sent, before),
             Self::UpdateSet(sent, keys) => statements::update_set(table, sent, *keys, before),
             Self::DeleteSet(sent) => statements::delete_set(table, sent, before),
+            Self::UpdateImages(images, becomes) => statements::update_images(table, images, becomes),
+            Self::DeleteImages(images) => statements::delete_images(table, images),
             Self::Copy(columns, form) => statements::copy(table, columns, *form),
             Self::InsertRow(columns) => statements::insert_row(table, columns, before),
             Self::UpdateRow(set, find) => statements::update_row(table, set, find, before),
@@ -83,6 +101,9 @@ impl Loaded {
             return Ok(statement.clone());
         }
         let statement = client.prepare(&shape.sql(&self.table, 0)).await?;
+        if self.prepared.len() >= REMEMBERED {
+            self.prepared.clear();
+        }
         self.prepared.insert(shape.clone(), statement.clone());
         Ok(statement)
     }
@@ -125,7 +146,7 @@ impl Loaded {
     pub fn find(&self) -> Option<Find> {
         match &self.table.key {
             Key::Columns(columns) => Some(Find::Key(columns.clone())),
-            Key::WholeRow => Some(Find::Image(self.writable.clone())),
+            Key::WholeRow => Some(Find::Image { columns: self.writable.clone(), known: Vec::new() }),
             Key::Absent => None,
         }
     }

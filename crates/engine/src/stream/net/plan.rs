@@ -22,19 +22,14 @@ impl<'a> Plan<'a> {
             .filter_map(move |items| items.first().map(|first| RelationPlan { plan, relation: first.relation, items }))
     }
 
-    /// The relations whose net effect is not known, with the first change that made it so.
-    #[must_use]
-    pub fn doubts(&self) -> &'a [Doubt] {
-        &self.planner.doubts
-    }
-
-    /// Whether the relation is one of [`Self::doubts`]: its changes are to be applied one by one, in commit order.
+    /// The relations whose net effect is not known, with the first change that made it so: their changes are to be applied
+    /// one by one, in commit order, or by their [`Images`](super::Images).
     ///
     /// Between these and the other relations no order is kept; if a foreign key or a trigger minds, its error leads to
     /// [`Rows::iter`].
     #[must_use]
-    pub fn is_doubtful(&self, relation: RelIndex) -> bool {
-        self.planner.is_doubtful(relation)
+    pub fn doubts(&self) -> &'a [Doubt] {
+        &self.planner.doubts
     }
 
     fn net_rows(&self, items: &'a [Item]) -> NetRows<'a> {

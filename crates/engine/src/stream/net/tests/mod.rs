@@ -207,7 +207,7 @@ fn a_doubtful_relation_leaves_the_others_alone() {
         [(TABLE, Reason::KeyChanged)]
     );
     assert_eq!(plan.relations().map(|relation| relation.relation()).collect::<Vec<_>>(), [other]);
-    let doubtful = rows.numbers().zip(rows.iter()).filter(|(_, change)| plan.is_doubtful(change.relation));
+    let doubtful = rows.numbers().zip(rows.iter()).filter(|(_, change)| model::is_doubtful(&plan, change));
     assert_eq!(doubtful.map(|(number, _)| number).collect::<Vec<_>>(), [0, 2, 4]);
 }
 
