@@ -67,8 +67,8 @@ const WORKLOADS: [Workload; 6] = [
                  ALTER TABLE loose REPLICA IDENTITY FULL;
                  INSERT INTO loose SELECT date '2026-01-01' + n % 365, n, 'note ' || n FROM generate_series(1, 20000) AS n",
         load: Load::Sql(
-            "DO $$ BEGIN FOR n IN 0..99 LOOP
-                UPDATE loose SET note = 'new ' || note WHERE loose.n % 200 = n; COMMIT; END LOOP; END $$",
+            "DO $$ BEGIN FOR part IN 0..99 LOOP
+                UPDATE loose SET note = 'new ' || note WHERE n % 200 = part; COMMIT; END LOOP; END $$",
         ),
     },
     Workload {
@@ -78,8 +78,8 @@ const WORKLOADS: [Workload; 6] = [
                  ALTER TABLE loose REPLICA IDENTITY FULL;
                  INSERT INTO loose SELECT date '2026-01-01' + n % 365, n, 'note ' || n FROM generate_series(1, 200000) AS n",
         load: Load::Sql(
-            "DO $$ BEGIN FOR n IN 0..99 LOOP
-                UPDATE loose SET note = 'new ' || note WHERE loose.n % 200 = n; COMMIT; END LOOP; END $$",
+            "DO $$ BEGIN FOR part IN 0..99 LOOP
+                UPDATE loose SET note = 'new ' || note WHERE n % 200 = part; COMMIT; END LOOP; END $$",
         ),
     },
 ];

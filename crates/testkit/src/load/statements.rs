@@ -96,18 +96,19 @@ fn own_items(rng: &mut SmallRng, worker: i32) -> String {
     format!("id IN (SELECT id FROM load.items WHERE owner = {worker} ORDER BY id {direction} LIMIT {})", count(rng))
 }
 
-/// Exactly one of several equal rows is changed.
+/// Of equal rows, exactly one or a few are changed.
 fn twins(rng: &mut SmallRng, n: i64) -> String {
     let kind = rng.random_range(0..5);
-    let one = format!(
-        "ctid = (SELECT ctid FROM load.twins WHERE kind = {kind} LIMIT 1 OFFSET {} FOR UPDATE SKIP LOCKED)",
+    let few = if rng.random() { 1 } else { count(rng) };
+    let these = format!(
+        "ctid = ANY (ARRAY(SELECT ctid FROM load.twins WHERE kind = {kind} LIMIT {few} OFFSET {} FOR UPDATE SKIP LOCKED))",
         count(rng)
     );
     match rng.random_range(0..4) {
-        0 => format!("DELETE FROM load.twins WHERE {one};"),
-        1 => format!("UPDATE load.twins SET kind = (kind + 1) % 5 WHERE {one};"),
-        2 => format!("UPDATE load.twins SET note = CASE WHEN note IS NULL THEN 'twin' END WHERE {one};"),
-        _ => format!("INSERT INTO load.twins SELECT {kind}, 'twin', {} FROM generate_series(1, 2);", big(rng, n)),
+        0 => format!("DELETE FROM load.twins WHERE {these};"),
+        1 => format!("UPDATE load.twins SET kind = (kind + 1) % 5 WHERE {these};"),
+        2 => format!("UPDATE load.twins SET note = CASE WHEN note IS NULL THEN 'twin' END WHERE {these};"),
+        _ => format!("INSERT INTO load.twins SELECT {kind}, 'twin', {} FROM generate_series(1, {});", big(rng, n), few + 1),
     }
 }
 
