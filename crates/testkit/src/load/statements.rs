@@ -108,7 +108,11 @@ fn twins(rng: &mut SmallRng, n: i64) -> String {
         0 => format!("DELETE FROM load.twins WHERE {these};"),
         1 => format!("UPDATE load.twins SET kind = (kind + 1) % 5 WHERE {these};"),
         2 => format!("UPDATE load.twins SET note = CASE WHEN note IS NULL THEN 'twin' END WHERE {these};"),
-        _ => format!("INSERT INTO load.twins SELECT {kind}, 'twin', {} FROM generate_series(1, {});", big(rng, n), few + 1),
+        _ => format!(
+            "INSERT INTO load.twins SELECT {kind}, 'twin', {} FROM generate_series(1, {});",
+            big(rng, n),
+            few + 1
+        ),
     }
 }
 
