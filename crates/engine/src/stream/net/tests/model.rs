@@ -219,7 +219,7 @@ impl Wish {
     /// The same for the table without a key, where it changes rows as often as others.
     fn without_key(self) -> Self {
         let act = if self.act < 44 { self.act % 20 + 1 } else { self.act };
-        Self { table: KEYLESS, act: if self.act % 3 == 0 { 20 } else { act }, ..self }
+        Self { table: KEYLESS, act: if self.act.is_multiple_of(3) { 20 } else { act }, ..self }
     }
 
     /// Makes the change on the source, and tells it to the batch.
