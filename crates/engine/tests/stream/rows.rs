@@ -185,6 +185,26 @@ async fn many_rows_without_a_key_take_one_pass_over_the_table() {
 }
 
 #[tokio::test]
+async fn rows_of_many_columns_without_a_key_follow() {
+    let pair = pair(
+        "DO $$ BEGIN EXECUTE 'CREATE TABLE wide (' || (SELECT string_agg('c' || n || ' int', ',') FROM generate_series(1, 400) AS n) || ')'; END $$;
+         ALTER TABLE wide REPLICA IDENTITY FULL",
+    )
+    .await;
+    let running = pair.stream();
+    pair.here.batch("INSERT INTO wide (c1, c2) SELECT n, n % 10 FROM generate_series(1, 2000) AS n").await;
+    pair.here
+        .batch(
+            "BEGIN; UPDATE wide SET c400 = c1; UPDATE wide SET c2 = c2 + 1, c3 = 7 WHERE c1 % 2 = 0; DELETE FROM wide WHERE c2 > 8; COMMIT",
+        )
+        .await;
+    pair.caught_up(&running).await;
+    pair.assert_same().await;
+    assert_eq!(running.monitor.read().fallbacks, 0);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_full_identity_with_a_key_on_the_target_uses_it() {
     let pair = pair("CREATE TABLE item (id int PRIMARY KEY, v numeric); ALTER TABLE item REPLICA IDENTITY FULL;").await;
     pair.follows(

@@ -17,7 +17,7 @@ use super::{
         status::RowCounts,
     },
     pipeline::Pipeline,
-    setwise::{Expected, Failure, failed, new_columns, push, sent, settle},
+    setwise::{Doubt, Expected, Failure, failed, new_columns, push, sent, settle},
     statements::Sent,
     tables::{self, Loaded, Shape, Tables},
     values::{Array, Column},
@@ -25,6 +25,8 @@ use super::{
 
 /// Up to so many changes, single searches cost less: each ends with the first row that it finds.
 const FEW: usize = 2;
+/// Values that are looked at together: a null takes a byte of a batch, and a cell here.
+const CELLS: usize = 1 << 20;
 /// Rows of one INSERT.
 const INSERTED: usize = 10_000;
 /// `int8`.
@@ -44,13 +46,19 @@ pub async fn apply(
     if rows.iter().filter(|change| change.relation == relation).nth(FEW).is_none() {
         return Ok(None);
     }
-    let Some(images) = Images::fold(rows, relation, &loaded.writable) else { return Ok(None) };
-    let mut work = Work { client, loaded, images: &images, pipeline: Pipeline::new() };
-    let deletes = work.deletes().await?;
-    let updates = work.updates().await?;
-    let inserts = work.inserts().await?;
-    settle(client, &mut work.pipeline, 0).await?;
-    Ok(Some(RowCounts { inserts, updates, deletes, truncates: 0 }))
+    let mut counts = RowCounts::default();
+    let changes = (CELLS / (2 * loaded.writable.len()).max(1)).max(1);
+    for first in rows.numbers().step_by(changes) {
+        let Some(part) = rows.within(&(first..first + changes)) else { break };
+        let images = Images::fold(&part, relation, &loaded.writable)
+            .ok_or_else(|| Doubt::Unclear("the stream does not tell a row whole".into()))?;
+        let mut work = Work { client, loaded, images: &images, pipeline: Pipeline::new() };
+        counts.deletes += work.deletes().await?;
+        counts.updates += work.updates().await?;
+        counts.inserts += work.inserts().await?;
+        settle(client, &mut work.pipeline, 0).await?;
+    }
+    Ok(Some(counts))
 }
 
 /// Whether its rows can be looked up by arrays of values, and set to others.

@@ -17,7 +17,7 @@ use super::{
         work::{Chunk, Part},
     },
     pipeline::Pipeline,
-    statements::Find,
+    statements::{Find, LOOKUPS},
     tables::{Loaded, Shape, Tables},
     values::Value,
 };
@@ -255,7 +255,8 @@ fn update<'a>(loaded: &Loaded, old: Option<Old<'a>>, new: Tuple<'a>, lsn: Lsn) -
 fn look_up(loaded: &Loaded, find: &mut Find, is_there: impl Fn(usize) -> bool) {
     if let Find::Image { columns, known } = find {
         let columns = columns.iter().copied();
-        known.extend(columns.filter(|&i| loaded.table.columns[i].lookup != Lookup::Nothing && is_there(i)));
+        let columns = columns.filter(|&i| loaded.table.columns[i].lookup != Lookup::Nothing && is_there(i));
+        known.extend(columns.take(LOOKUPS));
     }
 }
 

@@ -9,6 +9,9 @@ use super::{
     values::Form,
 };
 
+/// Conditions by which rows are looked up; to plan many takes the server longer than they save.
+pub const LOOKUPS: usize = 16;
+
 /// A column of a set-wise statement: its index in the table, and the form of its values.
 pub type Sent = (usize, Form);
 
@@ -78,7 +81,7 @@ pub fn update_images(table: &TargetTable, images: &Images, becomes: &[Sent]) -> 
 fn places(table: &TargetTable, images: &Images, numbers: &[&str]) -> String {
     let Images { sent, nulls } = images;
     let values = values(table, sent);
-    let lookups = sent
+    let mut lookups: Vec<(u8, String)> = sent
         .iter()
         .zip(&values)
         .zip(nulls)
@@ -86,13 +89,16 @@ fn places(table: &TargetTable, images: &Images, numbers: &[&str]) -> String {
             let column = &table.columns[i];
             let stored = format!("t.{}", column.ident);
             match column.lookup {
-                Lookup::Value if nulls => Some((value_or_nothing(&stored), value_or_nothing(value))),
-                Lookup::Value => Some((stored, value.clone())),
-                Lookup::Short => Some((short(&stored), short(value))),
+                Lookup::Value if nulls => Some((2, value_or_nothing(&stored), value_or_nothing(value))),
+                Lookup::Value => Some((0, stored, value.clone())),
+                Lookup::Short => Some((1, short(&stored), short(value))),
                 Lookup::Nothing => None,
             }
         })
-        .map(|(stored, value)| format!("{stored} = {value}"));
+        .map(|(rank, stored, value)| (rank, format!("{stored} = {value}")))
+        .collect();
+    lookups.sort_by_key(|(rank, _)| *rank);
+    let lookups = lookups.into_iter().map(|(_, condition)| condition).take(LOOKUPS);
     let stored: Vec<String> = sent.iter().map(|&(i, _)| format!("t.{}", table.columns[i].ident)).collect();
     let conditions = lookups.chain([image_equal(&stored, &values)]).collect::<Vec<_>>().join(" AND ");
     let numbered: Vec<String> = numbers.iter().map(|number| format!("s.{number}")).collect();
