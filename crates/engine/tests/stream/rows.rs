@@ -184,6 +184,54 @@ async fn many_rows_without_a_key_take_one_pass_over_the_table() {
     assert!(passes < 100, "{passes}");
 }
 
+/// Whatever types are looked up by, alone and beside nulls.
+#[tokio::test]
+async fn a_row_without_a_key_is_found_by_columns_of_any_type() {
+    let types = [
+        ("bool", "n % 2 = 0"),
+        ("\"char\"", "chr(65 + n % 3)"),
+        ("name", "'n' || n % 3"),
+        ("int2", "n % 3"),
+        ("oid", "n % 3"),
+        ("float4", "CASE WHEN n % 3 = 0 THEN 'NaN' WHEN n % 3 = 1 THEN '-0' ELSE '0' END::float4"),
+        ("float8", "1 / (1.0 + n % 3)"),
+        ("numeric(10, 4)", "n % 3"),
+        ("time", "'10:00'::time + n % 3 * interval '1 ms'"),
+        ("timetz", "'10:00+02'::timetz + n % 3 * interval '1 ms'"),
+        ("timestamptz", "'infinity'::timestamptz"),
+        ("interval", "CASE WHEN n % 2 = 0 THEN '1 month' ELSE '30 days' END::interval"),
+        ("inet", "'10.0.0.1'::inet + n % 3"),
+        ("macaddr", "'08:00:2b:01:02:03'::macaddr"),
+        ("uuid", "md5((n % 3)::text)::uuid"),
+        ("bytea", "decode(repeat(md5((n % 3)::text), 1 + 100 * (n % 2)), 'hex')"),
+        ("char(5)", "'c' || n % 3"),
+        ("varchar(9)", "'v' || n % 3"),
+        ("code", "'d' || n % 3"),
+        ("small", "1 + n % 3"),
+        ("text COLLATE \"C\"", "repeat('t' || n % 3, 1 + 200 * (n % 2))"),
+    ];
+    let tables = types.iter().enumerate().map(|(i, (ty, value))| {
+        // Every other table has nulls.
+        let null = if i % 2 == 0 { "n % 5 = 0" } else { "false" };
+        format!(
+            "CREATE TABLE t{i} (v {ty}, j json); ALTER TABLE t{i} REPLICA IDENTITY FULL;
+             INSERT INTO t{i} SELECT CASE WHEN {null} THEN NULL ELSE {value} END, '{{}}' FROM generate_series(1, 60) AS n;"
+        )
+    });
+    let domains = "CREATE DOMAIN code AS text CHECK (VALUE <> ''); CREATE DOMAIN small AS int CHECK (VALUE > 0);";
+    let pair = pair(&format!("{domains}{}", tables.collect::<String>())).await;
+    let running = pair.stream();
+    for i in 0..types.len() {
+        let some = format!("ctid IN (SELECT ctid FROM t{i} ORDER BY ctid LIMIT 20)");
+        let changes = format!("DELETE FROM t{i} WHERE {some}; UPDATE t{i} SET j = '{{\"a\": 1}}' WHERE {some}");
+        pair.here.batch(&format!("BEGIN; {changes}; COMMIT")).await;
+    }
+    pair.caught_up(&running).await;
+    pair.assert_same().await;
+    assert_eq!(running.monitor.read().fallbacks, 0);
+    running.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn rows_of_many_columns_without_a_key_follow() {
     let pair = pair(

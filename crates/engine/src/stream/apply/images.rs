@@ -27,8 +27,6 @@ use super::{
 const FEW: usize = 2;
 /// Values that are looked at together: a null takes a byte of a batch, and a cell here.
 const CELLS: usize = 1 << 20;
-/// Rows of one INSERT.
-const INSERTED: usize = 10_000;
 /// `int8`.
 const NUMBER: u32 = 20;
 
@@ -105,9 +103,9 @@ impl Work<'_, '_> {
 
     async fn inserts(&mut self) -> Result<u64, Failure> {
         let inserts = self.images.inserts();
-        for some in inserts.chunks(INSERTED) {
-            let (sent, arrays) = self.arrays(some)?;
-            self.send(Shape::InsertSet(sent), arrays, some.len()).await?;
+        if !inserts.is_empty() {
+            let (sent, arrays) = self.arrays(&inserts)?;
+            self.send(Shape::InsertSet(sent), arrays, inserts.len()).await?;
         }
         Ok(inserts.len() as u64)
     }
