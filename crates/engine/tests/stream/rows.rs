@@ -132,8 +132,10 @@ async fn of_many_equal_rows_exactly_as_many_are_meant() {
                 ELSE 'note ' || n % 8 END, CASE WHEN n % 5 > 0 THEN n % 2 + 0.50 END, '{\"a\": 1}' FROM generate_series(1, 2000) AS n",
     )
     .await;
-    pair.follows(
-        "BEGIN;
+    let running = pair.stream();
+    pair.here
+        .batch(
+            "BEGIN;
          DELETE FROM journal WHERE ctid IN (SELECT ctid FROM journal ORDER BY n, ctid LIMIT 500);
          UPDATE journal SET amount = amount + 0.10 WHERE ctid IN (SELECT ctid FROM journal ORDER BY n, ctid LIMIT 300);
          UPDATE journal SET note = NULL, n = n + 1 WHERE n BETWEEN 20 AND 25;
@@ -142,8 +144,12 @@ async fn of_many_equal_rows_exactly_as_many_are_meant() {
          UPDATE journal SET n = n WHERE n = 41;
          INSERT INTO journal SELECT * FROM journal WHERE n = 42; DELETE FROM journal WHERE n = 42 AND amount IS NULL;
          COMMIT",
-    )
-    .await;
+        )
+        .await;
+    pair.caught_up(&running).await;
+    pair.assert_same().await;
+    assert_eq!(running.monitor.read().fallbacks, 0);
+    running.stop().await.unwrap();
 }
 
 #[tokio::test]

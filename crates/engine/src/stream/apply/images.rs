@@ -8,6 +8,7 @@
 //! Row by row, every change would be a search through the table by itself.
 
 use pgstream_postgres::{Client, pgoutput::Cell};
+use tokio_postgres::Statement;
 
 use super::{
     super::{
@@ -18,8 +19,8 @@ use super::{
     },
     pipeline::Pipeline,
     setwise::{Doubt, Expected, Failure, failed, new_columns, push, sent, settle},
-    statements::Sent,
-    tables::{self, Loaded, Shape, Tables},
+    statements::{self, Sent},
+    tables::{Loaded, Shape, Tables},
     values::{Array, Column},
 };
 
@@ -82,7 +83,7 @@ impl Work<'_, '_> {
         if rows > 0 {
             let (images, mut arrays) = self.sought(&groups)?;
             arrays.push(numbers(groups.sizes));
-            self.send(Shape::DeleteImages(images), arrays, rows).await?;
+            self.send_planned(&statements::delete_images(&self.loaded.table, &images), arrays, rows).await?;
         }
         Ok(rows as u64)
     }
@@ -96,7 +97,8 @@ impl Work<'_, '_> {
             arrays.extend(values);
             let (image, place) = groups.places.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
             arrays.extend([numbers(image), numbers(place)]);
-            self.send(Shape::UpdateImages(images, becomes), arrays, rows).await?;
+            let sql = statements::update_images(&self.loaded.table, &images, &becomes);
+            self.send_planned(&sql, arrays, rows).await?;
         }
         Ok(rows as u64)
     }
@@ -105,13 +107,14 @@ impl Work<'_, '_> {
         let inserts = self.images.inserts();
         if !inserts.is_empty() {
             let (sent, arrays) = self.arrays(&inserts)?;
-            self.send(Shape::InsertSet(sent), arrays, inserts.len()).await?;
+            let statement = self.loaded.statement(self.client, &Shape::InsertSet(sent)).await;
+            self.send(statement, arrays, inserts.len()).await?;
         }
         Ok(inserts.len() as u64)
     }
 
     /// The images that are sought, and their numbers.
-    fn sought(&self, groups: &Groups) -> Result<(tables::Images, Vec<Array>), Failure> {
+    fn sought(&self, groups: &Groups) -> Result<(statements::Images, Vec<Array>), Failure> {
         let (sent, mut arrays) = self.arrays(&groups.images)?;
         let mut nulls = vec![false; sent.len()];
         for &image in &groups.images {
@@ -119,12 +122,8 @@ impl Work<'_, '_> {
                 *null |= *cell == Cell::Null;
             }
         }
-        // What has a short form is the same with nulls in it.
-        for (null, (i, _)) in nulls.iter_mut().zip(&sent) {
-            *null &= self.loaded.table.columns[*i].lookup == Lookup::Value;
-        }
         arrays.push(numbers((0..).take(groups.images.len())));
-        Ok((tables::Images { sent, nulls }, arrays))
+        Ok((statements::Images { sent, nulls }, arrays))
     }
 
     /// The values of images, an array a column.
@@ -140,9 +139,20 @@ impl Work<'_, '_> {
         Ok((sent, arrays))
     }
 
-    async fn send(&mut self, shape: Shape, arrays: Vec<Array>, rows: usize) -> Result<(), Failure> {
+    /// Prepared anew each time: a plan that is kept does not know how many values there are, nor that the table has grown.
+    async fn send_planned(&mut self, sql: &str, arrays: Vec<Array>, rows: usize) -> Result<(), Failure> {
+        let statement = self.client.prepare(sql).await;
+        self.send(statement, arrays, rows).await
+    }
+
+    async fn send(
+        &mut self,
+        statement: Result<Statement, tokio_postgres::Error>,
+        arrays: Vec<Array>,
+        rows: usize,
+    ) -> Result<(), Failure> {
         let client = self.client;
-        let statement = match self.loaded.statement(client, &shape).await {
+        let statement = match statement {
             Ok(statement) => statement,
             Err(error) => {
                 settle(client, &mut self.pipeline, 0).await?;

@@ -5,7 +5,6 @@
 
 use super::{
     super::relation::{Lookup, TargetColumn, TargetTable},
-    tables::Images,
     values::Form,
 };
 
@@ -64,10 +63,15 @@ pub fn delete_images(table: &TargetTable, images: &Images) -> String {
 
 /// `UPDATE` of many rows by all of their values. Parameters are the images, no two of which are equal, and a number for each;
 /// then what rows become, with the number of the image that each has and its place among the rows that have it.
+///
+/// How many rows will be found is beyond the planner, which would go through all new rows for each: a full join is never done
+/// that way. Behind OFFSET it stays one.
 pub fn update_images(table: &TargetTable, images: &Images, becomes: &[Sent]) -> String {
     format!(
-        "UPDATE {}{} AS t SET {} FROM ({}) AS m JOIN {} USING (image, place)
-          WHERE t.ctid = m.ctid AND t.tableoid = m.tableoid",
+        "UPDATE {}{} AS t SET {}
+           FROM (SELECT m.tableoid, m.ctid, s.*
+                   FROM ({}) AS m FULL JOIN {} ON s.image = m.image AND s.place = m.place OFFSET 0) AS s
+          WHERE s.image IS NOT NULL AND t.ctid = s.ctid AND t.tableoid = s.tableoid",
         table.only,
         table.name,
         assignments(table, becomes, &values(table, becomes)),
@@ -201,6 +205,14 @@ pub fn replace_row(table: &TargetTable, set: &[usize], find: &Find) -> String {
         names.join(", "),
         values.join(", ")
     )
+}
+
+/// Rows that are found by all of their values.
+pub struct Images {
+    /// All columns that are stored.
+    pub sent: Vec<Sent>,
+    /// Which of them are null in some row.
+    pub nulls: Vec<bool>,
 }
 
 /// How one row is found.

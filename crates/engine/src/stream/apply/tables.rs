@@ -31,10 +31,6 @@ pub enum Shape {
     UpdateSet(Vec<Sent>, usize),
     /// Many rows by key.
     DeleteSet(Vec<Sent>),
-    /// Many rows by all of their values.
-    UpdateImages(Images, Vec<Sent>),
-    /// Many rows by all of their values.
-    DeleteImages(Images),
     /// Rows in COPY format.
     Copy(Vec<usize>, Form),
     /// One row.
@@ -47,15 +43,6 @@ pub enum Shape {
     DeleteRow(Find),
 }
 
-/// Rows that are found by all of their values.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Images {
-    /// All columns that are stored.
-    pub sent: Vec<Sent>,
-    /// Which of them are null in some row.
-    pub nulls: Vec<bool>,
-}
-
 impl Shape {
     /// The statement; parameters of a change are numbered from `before` + 1 on.
     pub fn sql(&self, table: &TargetTable, before: usize) -> String {
@@ -63,8 +50,6 @@ impl Shape {
             Self::InsertSet(sent) => statements::insert_set(table, sent, before),
             Self::UpdateSet(sent, keys) => statements::update_set(table, sent, *keys, before),
             Self::DeleteSet(sent) => statements::delete_set(table, sent, before),
-            Self::UpdateImages(images, becomes) => statements::update_images(table, images, becomes),
-            Self::DeleteImages(images) => statements::delete_images(table, images),
             Self::Copy(columns, form) => statements::copy(table, columns, *form),
             Self::InsertRow(columns) => statements::insert_row(table, columns, before),
             Self::UpdateRow(set, find) => statements::update_row(table, set, find, before),

@@ -287,8 +287,8 @@ fn counts(changes: &[Change<'_>]) -> RowCounts {
     for change in changes {
         let rows = change.rows as u64;
         match change.shape {
-            Shape::DeleteRow(_) | Shape::DeleteSet(_) | Shape::DeleteImages(_) => counts.deletes += rows,
-            Shape::UpdateRow(..) | Shape::UpdateSet(..) | Shape::UpdateImages(..) | Shape::ReplaceRow(..) => {
+            Shape::DeleteRow(_) | Shape::DeleteSet(_) => counts.deletes += rows,
+            Shape::UpdateRow(..) | Shape::UpdateSet(..) | Shape::ReplaceRow(..) => {
                 counts.updates += rows;
             }
             Shape::InsertRow(_) | Shape::InsertSet(_) | Shape::Copy(..) => counts.inserts += rows,
